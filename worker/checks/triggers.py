@@ -9,7 +9,6 @@ how it changes a person's list of audiences at Insider.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -50,9 +49,10 @@ from segrelay.worker.contract.settings.sections import (
 )
 from segrelay.worker.contract.words import AUDIENCE_ID_PATTERN, Death, Direction
 from segrelay.worker.destinations.api import NotSendable, Shaped
+from segrelay.worker.destinations.insider.api import identifies
 from segrelay.worker.destinations.insider.shape import deletes, flag_name, overwrites
 from segrelay.worker.destinations.normalise import instant
-from segrelay.worker.destinations.registry import api_of, encoding_misfit, path_misfit
+from segrelay.worker.destinations.registry import encoding_misfit, path_misfit
 from segrelay.worker.errors import UsageWrong
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -75,9 +75,6 @@ _OVERWRITES: Final = (
 )
 
 _INSIDER: Final = "insider"
-_IDENTIFIER: Final = re.compile(r"(?:^|_)(?:u?id|uuid|email|phone|mobile|cell)$", re.IGNORECASE)
-"""The names of fields that may identify a person."""
-_SHORTEST_IDENTIFIER: Final = 5
 
 Weighed = tuple[Severity, str]
 
@@ -306,24 +303,12 @@ def _sample_of(trigger: Trigger, profile: Mapping[str, Any]) -> Candidate:
 def _is_unidentified(
     settings: Settings, trigger: Trigger, profile: Mapping[str, Any], body: Any
 ) -> bool:
-    """Say whether a body identifies a person, and not by the identity field.
-
-    What an endpoint gets may be about nobody, such as a message in a channel.
-    """
+    """Say whether a body for Insider identifies a person, and not by the identity field."""
     identity = settings.delivery.identity
     keys = ("_id", "payload_id") if identity == "id" else (identity,)
     value = next((profile[key] for key in keys if profile.get(key)), None)
-    api = api_of(settings, trigger)
-    if value is None or api.identifies(body, str(value)):
-        return False
-    if settings.destinations[trigger.destination].api == _INSIDER:
-        return True
-    others = (
-        text
-        for name, text in profile.items()
-        if _IDENTIFIER.search(name) and len(str(text)) >= _SHORTEST_IDENTIFIER
-    )
-    return any(api.identifies(body, str(text)) for text in others)
+    is_insider = settings.destinations[trigger.destination].api == _INSIDER
+    return is_insider and value is not None and not identifies(body, str(value))
 
 
 _MEMBERSHIPS: Final = ("_segments", "segments_all", "segments")

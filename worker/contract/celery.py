@@ -17,7 +17,7 @@ import base64
 import json
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from queue import Empty
@@ -37,8 +37,6 @@ from segrelay.worker.contract.redis.connection import BrokerClient, resolve_brok
 from segrelay.worker.contract.redis.scripts import IN_ANY_CASE, ScriptCall, run_each
 from segrelay.worker.contract.redis.url import RedisAddress, broker_url_of, parse_redis_url
 from segrelay.worker.contract.settings import Settings
-from segrelay.worker.contract.settings.sections import RedisSettings
-from segrelay.worker.contract.settings.values import EMBEDDED
 from segrelay.worker.contract.words import BACKFILL, LIVE
 
 DRAIN_TASK: Final = "segrelay.drain"
@@ -352,16 +350,6 @@ class AllowOomSentinelTransport(SentinelTransport):
     Channel = _RefusingSentinelChannel
 
 
-def register() -> None:
-    """Register these transports with kombu, before it looks one up for the first time."""
-    for scheme, transport in (
-        ("redis", AllowOomTransport),
-        ("rediss", AllowOomTransport),
-        ("sentinel", AllowOomSentinelTransport),
-    ):
-        TRANSPORT_ALIASES[scheme] = f"{transport.__module__}:{transport.__qualname__}"
-
-
 _SOCKET_SECONDS: Final = 5.0
 _CONNECT_SECONDS: Final = 1.0
 
@@ -379,22 +367,24 @@ class ResultLine:
 
 def broker_options(settings: Settings) -> dict[str, Any]:
     """Return Celery's options, as `Celery.conf.update` takes them."""
-    register()
+    for scheme, transport in (
+        ("redis", AllowOomTransport),
+        ("rediss", AllowOomTransport),
+        ("sentinel", AllowOomSentinelTransport),
+    ):  # before kombu looks one up for the first time
+        TRANSPORT_ALIASES[scheme] = f"{transport.__module__}:{transport.__qualname__}"
     exchange = Exchange(EXCHANGE, type="direct")  # type: ignore[no-untyped-call]
     return {
         **_FIXED,
-        "broker_url": celery_broker_url(settings.redis),
-        "broker_use_ssl": celery_ssl(settings.redis) or False,
-        "broker_transport_options": _TRANSPORT | broker_transport_options(settings.redis),
-        "task_queues": [_queue(name, exchange) for name in QUEUES],
+        **connection_options(parse_redis_url(resolve_broker_url(settings.redis))),
+        "task_queues": [
+            Queue(name, exchange, routing_key=name, no_ack=True)  # type: ignore[no-untyped-call]
+            for name in QUEUES
+        ],
     }
 
 
-def _queue(name: str, exchange: Exchange) -> Queue:
-    return Queue(name, exchange, routing_key=name, no_ack=True)  # type: ignore[no-untyped-call]
-
-
-_TRANSPORT: Final = {
+_TRANSPORT: Final[Mapping[str, Any]] = {
     "queue_order_strategy": "priority",  # kombu's default takes turns: live must be first
     # A neighbour in the same database that uses Celery, too, has its own.
     "unacked_key": "segrelay.unacked",
@@ -430,33 +420,21 @@ _FIXED: Final = {
 _SENTINEL_SECONDS: Final = 1.0
 
 
-def celery_broker_url(settings: RedisSettings) -> str:
-    """Return the URL of Celery's broker, as Celery reads it; see `broker_transport_options`."""
-    return broker_url_of(parse_redis_url(resolve_broker_url(settings)))
-
-
-def celery_ssl(settings: RedisSettings) -> dict[str, str | bool]:
-    """Return Celery's option `broker_use_ssl`, which is needed for TLS behind Sentinels only."""
-    address = _broker_address(settings)
-    if not address or not address.service or not address.tls:
-        return {}
-    return {"ssl_cert_reqs": "required"} | address.tls_options
-
-
-def broker_transport_options(settings: RedisSettings) -> dict[str, Any]:
-    """Return the options of Celery's transport that the URL can't hold; only Sentinels need any."""
-    address = _broker_address(settings)
-    if not address or not address.service:
-        return {}
-    # Without them a dead Sentinel is asked again for seconds, or for ever.
-    quick = {
-        "socket_timeout": _SENTINEL_SECONDS,
-        "socket_connect_timeout": _SENTINEL_SECONDS,
-        "retry": None,
+def connection_options(address: RedisAddress) -> dict[str, Any]:
+    """Return Celery's options for the broker at an address; only Sentinels need more than a URL."""
+    transport, tls = dict(_TRANSPORT), {}
+    if address.service:
+        # Without them a dead Sentinel is asked again for seconds, or for ever.
+        quick = {
+            "socket_timeout": _SENTINEL_SECONDS,
+            "socket_connect_timeout": _SENTINEL_SECONDS,
+            "retry": None,
+        }
+        transport["master_name"] = address.service
+        transport["sentinel_kwargs"] = quick | address.sentinel_options
+        tls = {"ssl_cert_reqs": "required", **address.tls_options} if address.tls else {}
+    return {
+        "broker_url": broker_url_of(address),
+        "broker_use_ssl": tls or False,
+        "broker_transport_options": transport,
     }
-    return {"master_name": address.service, "sentinel_kwargs": quick | address.sentinel_options}
-
-
-def _broker_address(settings: RedisSettings) -> RedisAddress | None:
-    url = settings.broker_url or settings.url
-    return None if url == EMBEDDED else parse_redis_url(url)

@@ -229,10 +229,6 @@ class Api(ABC):
         """Return the identifiers of a user: two users that share one are one person there."""
         return ()
 
-    @abstractmethod
-    def identifies(self, body: Any, identity_value: str) -> bool:
-        """Say whether a rendered body sends this value as an identifier."""
-
 
 _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN = 400, 401, 403
 _TOO_LARGE, _TOO_MANY = 413, 429

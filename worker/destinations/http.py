@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, NamedTuple
-from urllib.parse import unquote, urlencode
+from urllib.parse import urlencode
 
 import httpx
 import orjson
@@ -30,9 +30,6 @@ from segrelay.worker.destinations.api import (
     ShapingRules,
     classify_status,
 )
-
-_HASHES: Final = ("md5", "sha1", "sha256")
-"""The digests under which endpoints take identifiers."""
 
 Encoding = Literal["json", "ndjson", "form", "text"]
 
@@ -254,16 +251,6 @@ class HttpApi(Api):
             return Failed(str(answer.status), possibly_applied=answer.status not in _CLIENT_ERRORS)
         return classify_status(answer, said_by(answer, self.requests.reason))
 
-    def identifies(self, body: Any, identity_value: str) -> bool:
-        """Say whether the value stands anywhere in what is sent: as it is, in a URL, or hashed."""
-        wanted = identity_value.strip().casefold()
-        hashes = {hashlib.new(name, wanted.encode()).hexdigest() for name in _HASHES}
-        pattern = re.compile(rf"(?<!\w){re.escape(wanted)}(?!\w)")
-        return any(
-            text in hashes or pattern.search(text) or pattern.search(unquote(text))
-            for text in _scalars(body)
-        )
-
     def _url(self, yielded: Any, base: str) -> str | NotSendable:
         """Return the URL that a template yields, if it stays on the allowed hosts.
 
@@ -321,12 +308,3 @@ def _signed_for_aws(
 def _is_header(value: Any) -> bool:
     """Say whether a template's value can be a header; null = it is left out."""
     return value is None or (isinstance(value, str) and value.isascii() and value.isprintable())
-
-
-def _scalars(value: Any) -> Iterator[str]:
-    """Yield every text and number in a value, without the case of its letters."""
-    if isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _scalars(item)
-    else:
-        yield str(value).strip().casefold()

@@ -19,10 +19,9 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from typing import Any, Final, Literal, cast
 
 import structlog
@@ -190,9 +189,8 @@ def _is_new(client: Redis, settings: Settings, wanted: Mapping[str, str]) -> boo
         RedisMismatch: A value in Redis does not fit.
     """
     found = _read(client, wanted)
-    complaints = _complaints(found, wanted)
-    if complaints:
-        raise RedisMismatch(complaints[0])
+    for complaint in _complaints(found, wanted):
+        raise RedisMismatch(complaint)
     _protect(settings, found)
     is_protected = found[keys.PROTECTION] is not None or not settings.protection
     return not is_protected or any(found[key] is None for key in wanted)
@@ -257,12 +255,10 @@ def _wanted(settings: Settings) -> dict[str, str]:
     }
 
 
-def _complaints(found: Mapping[str, str | None], wanted: Mapping[str, str]) -> list[str]:
-    return [
-        _complaint(key, found=value, wanted=wanted[key])
-        for key, value in found.items()
-        if key in wanted and value not in {None, wanted[key]}
-    ]
+def _complaints(found: Mapping[str, str | None], wanted: Mapping[str, str]) -> Iterator[str]:
+    for key, value in wanted.items():
+        if found[key] not in {None, value}:
+            yield _COMPLAINTS[key].format(found=found[key], wanted=value)
 
 
 def _read(client: Redis, names: Iterable[str]) -> dict[str, str | None]:
@@ -281,41 +277,26 @@ def _register(
     """Register destinations, and return those that were refused, as `read_refused` does."""
     rows = []
     for name in names:
-        known = settings.destinations.get(name)
-        url, _, authorization = place_of(known).partition(" ") if known else ("", "", "")
-        rows.append((name, url, authorization, _fingerprint(settings, name)))
-    call = ScriptCall((keys.DESTINATIONS,), (how, *chain.from_iterable(rows)))
-    (answer,) = run_each(client, _LOOK if how == "look" else _REGISTER, [call])
-    known_as = zip(rows, answer, strict=True)
-    return {name: found.decode() for (name, *_), found in known_as if found}
-
-
-def _fingerprint(settings: Settings, name: str) -> str:
-    """Return the fingerprint of a destination's credentials, "" if they are not known here."""
-    destination = settings.destinations.get(name)
-    authorization = settings.authorization_of(destination) if destination else None
-    if not destination or (authorization and not authorization.is_set):
-        return ""
-    return fingerprint_of(authorization)
-
-
-def _complaint(key: str, *, found: str, wanted: str) -> str:
-    if key == keys.FORMAT:
-        return (
-            f"Redis holds format {found}, this segrelay knows {wanted}. "
-            "Use the version that wrote it, or another Redis database."
-        )
-    if key == keys.PARTITIONS:
-        return (
-            f"Redis is in use with {found} partitions, the configuration says {wanted}: profiles "
-            f"would change their partition. Set redis.partitions = {found}, or use another Redis."
-        )
-    return (
-        f"Redis is in use with the identity `{found}`, the configuration says `{wanted}`: one "
-        f'person would have two ledgers. Set delivery.identity = "{found}", or use another Redis.'
+        destination = settings.destinations[name]
+        authorization = settings.authorization_of(destination)
+        is_known = not authorization or authorization.is_set
+        fingerprint = fingerprint_of(authorization) if is_known else ""
+        rows += [name, *place_of(destination).split(" "), fingerprint]
+    answer = run_script(
+        client, _LOOK if how == "look" else _REGISTER, (keys.DESTINATIONS,), (how, *rows)
     )
+    return {name: found.decode() for name, found in zip(rows[::4], answer, strict=True) if found}
 
 
+_COMPLAINTS: Final[Mapping[str, str]] = {
+    keys.FORMAT: "Redis holds format {found}, this segrelay knows {wanted}."
+    " Use the version that wrote it, or another Redis database.",
+    keys.PARTITIONS: "Redis is in use with {found} partitions, the configuration says {wanted}:"
+    " profiles would change their partition. Set redis.partitions = {found}, or use another Redis.",
+    keys.IDENTITY: "Redis is in use with the identity `{found}`, the configuration says `{wanted}`:"
+    ' one person would have two ledgers. Set delivery.identity = "{found}", or use another Redis.',
+}
+"""The messages about values that differ, by their keys."""
 LOG: Final = structlog.get_logger()
 
 

@@ -10,7 +10,7 @@ import asyncio
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -61,29 +61,15 @@ LEAST_REDIS: Final = (7, 2)
 LEAST_VALKEY: Final = (8, 0)
 
 _SYNC_LOSS: Final = "a crash of its machine or process can lose events that were accepted"
-_FAILOVER_LOSS: Final = (
-    "{how}: a failover loses what was accepted and had not reached the"
-    " replica yet; set redis.replicas to the number of its replicas"
-)
-_FAILS_OVER: Final[Mapping[str, str]] = {
-    "sentinel": "it is found through Sentinels",
-    "cluster": "it is a master of a Cluster",
-}
-_REPLICAS_MISSING: Final = (
-    "{there} of the {wanted} replicas that redis.replicas demands follow it: nothing is accepted,"
-    " sent or settled until they do"
-)
-_SOME_REPLICAS: Final = (
-    "redis.replicas demands {wanted} of its {there} replicas: a failover to one that has not"
-    " confirmed yet loses what the others have; set redis.replicas to {there}"
-)
 
 
 def why_unfit(info: Mapping[str, Any], found_by: FoundBy) -> str:
     """Return why a Redis can never be used, by its answer to INFO; "" if it can."""
     if info.get("cluster_enabled") == 1 and found_by != "cluster":
         return "it is a Redis Cluster; write redis+cluster:// in redis.url"
-    return why_outdated(version_of(info), is_valkey="valkey_version" in info)
+    # Valkey calls itself Redis 7.2.4 for old clients.
+    version = str(info.get("valkey_version") or info.get("redis_version") or "0")
+    return why_outdated(version, is_valkey="valkey_version" in info)
 
 
 def why_not_yet(info: Mapping[str, Any]) -> str:
@@ -110,22 +96,38 @@ def weaknesses(
         found_by: Sentinels and a Cluster may put a replica in its place.
         replicas: The number of them that must confirm a write.
     """
-    of_replicas = _about_replicas(int(info.get("connected_slaves", 0)), replicas, found_by)
-    return [*_warnings(info, appendfsync), *of_replicas]
-
-
-def _about_replicas(there: int, wanted: int, found_by: FoundBy) -> Iterator[str]:
-    if there < wanted:
-        yield _REPLICAS_MISSING.format(there=there, wanted=wanted)
-    elif found_by and not wanted:
-        yield _FAILOVER_LOSS.format(how=_FAILS_OVER[found_by])
-    elif found_by and there > wanted:
-        yield _SOME_REPLICAS.format(there=there, wanted=wanted)
-
-
-def version_of(info: Mapping[str, Any]) -> str:
-    """Return the version that counts: Valkey calls itself Redis 7.2.4 for old clients."""
-    return str(info.get("valkey_version") or info.get("redis_version") or "0")
+    found = []
+    if info.get("aof_enabled") == 0:
+        found.append(f"appendonly is off: {_SYNC_LOSS}; set appendonly yes, appendfsync always")
+    elif appendfsync is None:
+        found.append("appendfsync can't be seen (CONFIG is not allowed); it should be always")
+    elif appendfsync != "always":
+        found.append(f"appendfsync is {appendfsync}: {_SYNC_LOSS}; set appendfsync always")
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        found.append(
+            f"maxmemory-policy is {policy}: when memory is short it throws events away;"
+            " set maxmemory-policy noeviction"
+        )
+    there = int(info.get("connected_slaves", 0))
+    if there < replicas:
+        found.append(
+            f"{there} of the {replicas} replicas that redis.replicas demands follow it: nothing is"
+            " accepted, sent or settled until they do"
+        )
+    elif found_by and not replicas:
+        is_master = found_by == "cluster"
+        how = "is a master of a Cluster" if is_master else "is found through Sentinels"
+        found.append(
+            f"it {how}: a failover loses what was accepted and had not reached the replica yet;"
+            " set redis.replicas to the number of its replicas"
+        )
+    elif found_by and there > replicas:
+        found.append(
+            f"redis.replicas demands {replicas} of its {there} replicas: a failover to one that has"
+            f" not confirmed yet loses what the others have; set redis.replicas to {there}"
+        )
+    return found
 
 
 def why_outdated(version: str, *, is_valkey: bool) -> str:
@@ -136,21 +138,6 @@ def why_outdated(version: str, *, is_valkey: bool) -> str:
         return ""
     name = "Valkey" if is_valkey else "Redis"
     return f"it is {name} {version}; at least {name} {least[0]}.{least[1]} is needed"
-
-
-def _warnings(info: Mapping[str, Any], appendfsync: str | None) -> Iterator[str]:
-    if info.get("aof_enabled") == 0:
-        yield f"appendonly is off: {_SYNC_LOSS}; set appendonly yes, appendfsync always"
-    elif appendfsync is None:
-        yield "appendfsync can't be seen (CONFIG is not allowed); it should be always"
-    elif appendfsync != "always":
-        yield f"appendfsync is {appendfsync}: {_SYNC_LOSS}; set appendfsync always"
-    policy = info.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction":
-        yield (
-            f"maxmemory-policy is {policy}: when memory is short it throws events away;"
-            " set maxmemory-policy noeviction"
-        )
 
 
 TIMEOUT_SECONDS: Final = 5.0

@@ -40,8 +40,8 @@ from segrelay.worker.destinations.api import (
     retry_after_seconds,
 )
 from segrelay.worker.destinations.insider import shape as insider_shape
-from segrelay.worker.destinations.insider.fields import OBJECT_ATTRIBUTES
 from segrelay.worker.destinations.insider.shape import deletes, overwrites
+from segrelay.worker.destinations.normalise import OBJECT_ATTRIBUTES
 
 _SAME: Final = ("identifiers", "insider_id", "append", "not_append")
 """Keys that must be equal in united user objects: who the person is, how lists are written."""
@@ -268,18 +268,11 @@ class InsiderApi(Api):
 
     def tells_data(self, shaped: Shaped, header: Header, rules: ShapingRules) -> bool:
         """Say whether a body holds data of the person beside memberships and events."""
-        tells_data = insider_shape.tells_data
-        for user in shaped.users:  # noqa: SIM110 - a generator costs more than the question
-            if tells_data(user, header, rules):
-                return True
-        return False
+        return any(insider_shape.tells_data(user, header, rules) for user in shaped.users)
 
     def overwrites(self, shaped: Shaped) -> bool:
         """Say whether a list in a body replaces the one that Insider holds."""
-        for user in shaped.users:  # noqa: SIM110 - a generator costs more than the question
-            if overwrites(user, shaped.root):
-                return True
-        return False
+        return any(overwrites(user, shaped.root) for user in shaped.users)
 
     def known_by(self, shaped: Shaped) -> Mapping[str, Any]:
         """Return the identifiers of the person as they were sent."""
@@ -290,16 +283,17 @@ class InsiderApi(Api):
         """Return `kind:value` of each identifier: users that share one are one person there."""
         return [f"{kind}:{value}" for kind, value in _identifiers(user)]
 
-    def identifies(self, body: Any, identity_value: str) -> bool:
-        """Say whether a rendered body sends this value as an identifier."""
-        users = body.get("users") if isinstance(body, dict) else None
-        wanted = identity_value.strip().casefold()
-        return any(
-            str(value).strip().casefold() == wanted
-            for user in (users if isinstance(users, list) else [])
-            if isinstance(user, dict)
-            for _, value in _identifiers(user)
-        )
+
+def identifies(body: Any, identity_value: str) -> bool:
+    """Say whether a rendered body sends this value as an identifier."""
+    users = body.get("users") if isinstance(body, dict) else None
+    wanted = identity_value.strip().casefold()
+    return any(
+        str(value).strip().casefold() == wanted
+        for user in (users if isinstance(users, list) else [])
+        if isinstance(user, dict)
+        for _, value in _identifiers(user)
+    )
 
 
 def _identifiers(user: Mapping[str, Any]) -> list[tuple[str, Any]]:

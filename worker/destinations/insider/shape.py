@@ -31,6 +31,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -39,14 +40,15 @@ from segrelay.worker.contract.words import Death, Direction, Skip
 from segrelay.worker.core.ledger import Knowledge
 from segrelay.worker.destinations import normalise
 from segrelay.worker.destinations.api import NotSendable, Shaped, ShapingRules
-from segrelay.worker.destinations.insider import fields
-from segrelay.worker.destinations.insider.fields import (
+from segrelay.worker.destinations.normalise import (
     DEFAULT_ATTRIBUTES,
     OBJECT_ATTRIBUTES,
     OPT_INS,
     PHONE,
+    TOO_OLD,
+    is_empty,
+    pruned,
 )
-from segrelay.worker.destinations.normalise import is_empty, pruned
 
 _PARTS: Final = frozenset({"whole", "partial"})
 _DEFAULT_NAMES: Final = frozenset({*DEFAULT_ATTRIBUTES, PHONE})
@@ -99,7 +101,7 @@ MAX_USERS: Final = 1_000
 
 _DELETE_PATH: Final = "/attribute/delete"
 _UPSERT_KEYS: Final = frozenset({"attributes", "events"})
-TELLING: Final = frozenset({*_UPSERT_KEYS, fields.OBJECT_ATTRIBUTES})
+TELLING: Final = frozenset({*_UPSERT_KEYS, OBJECT_ATTRIBUTES})
 _DELETE_KEYS: Final = frozenset({"whole", "partial", "custom"})
 _PERSON_KEYS: Final = frozenset({"identifiers", "insider_id"})
 _DELETE_USER_KEYS: Final = _PERSON_KEYS | _DELETE_KEYS
@@ -149,16 +151,17 @@ def misfit(body: Any, url: str) -> str | None:
     users = body.get("users")
     if type(users) is not list:
         return "the body has no `users`" if users is None else "`users` is not a list"
-    foreign = _UPSERT_KEYS if deletes(url) else _DELETE_KEYS
+    is_delete = deletes(url)
+    foreign = _UPSERT_KEYS if is_delete else _DELETE_KEYS
     for user in users:
         if type(user) is not dict:
             return f"`users` holds {_kind_of(user)}, not only objects"
         wrong = sorted(key for key in foreign & user.keys() if not is_empty(user[key]))
         if wrong:
+            kinds = ("an attribute delete", "an upsert")
+            this, other = kinds if is_delete else kinds[::-1]
             named = " and ".join(f"`{key}`" for key in wrong)
-            if deletes(url):
-                return f"an attribute delete may not hold {named}: this is a body for an upsert"
-            return f"an upsert may not hold {named}: this is a body for an attribute delete"
+            return f"{this} may not hold {named}: this is a body for {other}"
     return None
 
 
@@ -200,7 +203,7 @@ def _root_option(name: str, value: Any) -> Any:
         return normalise.boolean(value)
     if name == "error_callback_endpoint":
         return value if type(value) is str and value.startswith(_URLS) else None
-    return value if name == fields.OBJECT_ATTRIBUTES else None
+    return value if name == OBJECT_ATTRIBUTES else None
 
 
 def _person(user: dict[str, Any], region: str, dropped: list[str]) -> dict[str, Any] | None:
@@ -208,12 +211,12 @@ def _person(user: dict[str, Any], region: str, dropped: list[str]) -> dict[str, 
     person: dict[str, Any] = {}
     insider_id = user.get("insider_id")
     if not is_empty(insider_id):
-        if found := fields.unshared(insider_id):
+        if found := normalise.unshared(insider_id):
             person["insider_id"] = found
         else:
             dropped.append("insider_id")
     given = user.get("identifiers")
-    if given is not None and (right := fields.identifiers(given, region, dropped)):
+    if given is not None and (right := normalise.identifiers(given, region, dropped)):
         person["identifiers"] = right
     return person or None
 
@@ -234,19 +237,22 @@ def _upsert_user(
         return _nobody(dropped[first:])
     for name, value in user.items():
         if name == "attributes":
-            if found := fields.attributes(value, region, dropped):
+            if found := normalise.attributes(value, region, dropped):
                 right["attributes"] = found
         elif name == "events":
             if header.repair:
                 continue
-            log = fields.events(value, time_us=header.time_us, now_us=now_us, dropped=dropped)
+            log = normalise.events(value, time_us=header.time_us, now_us=now_us, dropped=dropped)
             if log:
                 right["events"] = log
         elif name in _SWITCHES:
-            _put_switch(right, name, value, dropped)
+            if (switch := normalise.boolean(value)) is not None:
+                right[name] = switch
+            elif not is_empty(value):
+                dropped.append(name)
         elif name in _PERSON_KEYS or is_empty(value):
             continue
-        elif name == fields.OBJECT_ATTRIBUTES:
+        elif name == OBJECT_ATTRIBUTES:
             right[name] = value
         else:
             dropped.append(name)
@@ -256,24 +262,16 @@ def _upsert_user(
     return _nothing(dropped[first:])
 
 
-def _put_switch(right: dict[str, Any], name: str, value: Any, dropped: list[str]) -> None:
-    switch = normalise.boolean(value)
-    if switch is not None:
-        right[name] = switch
-    elif not is_empty(value):
-        dropped.append(name)
-
-
 def _nobody(dropped: Sequence[str]) -> NotSendable:
     wrong = _list_of(filter(_is_personal, dropped))
     return NotSendable(Death.INVALID, "no valid identifier" + (wrong and f" (not valid: {wrong})"))
 
 
 def _nothing(dropped: Sequence[str]) -> NotSendable:
-    wrong = [name for name in dropped if name != fields.TOO_OLD and not _is_personal(name)]
+    wrong = [name for name in dropped if name != TOO_OLD and not _is_personal(name)]
     if wrong:
         return NotSendable(Death.INVALID, f"nothing valid to send; dropped: {_list_of(wrong)}")
-    if fields.TOO_OLD in dropped:
+    if TOO_OLD in dropped:
         return NotSendable(Skip.TOO_OLD, "only events older than Insider accepts")
     return NotSendable(Skip.EMPTY, "neither attributes nor events")
 
@@ -428,7 +426,10 @@ def memberships_of(
 ) -> dict[str, Any]:
     """Return the custom attributes that tell of audiences, and not of the person."""
     custom = attributes.get("custom", {})
-    told = flag_of(custom, header, rules)
+    told = {}
+    flag = flag_name(rules.audience_flag_prefix, header.audience)
+    if type(custom.get(flag)) is bool:
+        told[flag] = custom[flag]
     slugs = custom.get(rules.audience_attribute)
     if slugs is not None:
         told[rules.audience_attribute] = slugs
@@ -490,19 +491,10 @@ def _corrected_removal(
 
 
 _NOT_IN_A_NAME: Final = re.compile(r"[^a-z0-9_]")
-_CAPITALS: Final = {
-    ord(dead_letter): dead_letter.lower() for dead_letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-}
+_SMALL_LETTERS: Final = str.maketrans(ascii_uppercase, ascii_lowercase)
 
 
 @lru_cache(maxsize=1_024)
 def flag_name(prefix: str, slug: str) -> str:
     """Return the name of an audience's attribute; characters that no name may hold become `_`."""
-    return prefix + _NOT_IN_A_NAME.sub("_", slug.translate(_CAPITALS))
-
-
-def flag_of(custom: Mapping[str, Any], header: Header, rules: ShapingRules) -> dict[str, Any]:
-    """Return what custom attributes say of the event's own audience; empty if nothing."""
-    name = flag_name(rules.audience_flag_prefix, header.audience)
-    value = custom.get(name)
-    return {name: value} if type(value) is bool else {}
+    return prefix + _NOT_IN_A_NAME.sub("_", slug.translate(_SMALL_LETTERS))

@@ -1,8 +1,8 @@
 import pytest
 import redis
 
-from segrelay.worker.contract.celery import broker_transport_options, celery_broker_url, celery_ssl
-from segrelay.worker.contract.redis.connection import connect, resolve_url
+from segrelay.worker.contract.celery import connection_options
+from segrelay.worker.contract.redis.connection import connect, resolve_broker_url, resolve_url
 from segrelay.worker.contract.redis.url import broker_url_of, parse_redis_url
 from segrelay.worker.contract.settings.sections import RedisSettings
 from segrelay.worker.errors import ConfigurationInvalid
@@ -107,8 +107,8 @@ def test_the_broker_has_the_url_of_redis_unless_it_has_its_own():
     two = RedisSettings(url="redis://one:1/0", broker_url="redis://two:2/0")
 
     assert resolve_url(two) == "redis://one:1/0"
-    assert celery_broker_url(one) == "redis://one:1/0"
-    assert celery_broker_url(two) == "redis://two:2/0"
+    assert resolve_broker_url(one) == "redis://one:1/0"
+    assert resolve_broker_url(two) == "redis://two:2/0"
 
 
 def test_behind_sentinels_tls_is_for_all_connections_and_for_celery_s():
@@ -116,7 +116,6 @@ def test_behind_sentinels_tls_is_for_all_connections_and_for_celery_s():
         "rediss+sentinel://u:p@a,b/main/1?ssl_ca_certs=/ca.pem&ssl_check_hostname=false"
         "&sentinel_username=guard&sentinel_password=pw"
     )
-    settings = RedisSettings(url=url)
     tls = {"ssl_ca_certs": "/ca.pem", "ssl_check_hostname": False}
 
     client, address = connect(url), parse_redis_url(url)
@@ -134,19 +133,20 @@ def test_behind_sentinels_tls_is_for_all_connections_and_for_celery_s():
         assert isinstance(connection, redis.SSLConnection)
         assert connection.ca_certs == "/ca.pem"
         assert not connection.check_hostname
-    assert celery_ssl(settings) == {"ssl_cert_reqs": "required", **tls}
-    assert broker_transport_options(settings)["sentinel_kwargs"]["ssl"]
+    options = connection_options(address)
+    assert options["broker_use_ssl"] == {"ssl_cert_reqs": "required", **tls}
+    assert options["broker_transport_options"]["sentinel_kwargs"]["ssl"]
 
 
 def test_celery_is_told_the_master_behind_sentinels():
-    sentinels = RedisSettings(url="redis+sentinel://a,b/main?sentinel_password=pw")
+    sentinels = parse_redis_url("redis+sentinel://a,b/main?sentinel_password=pw")
 
-    options = broker_transport_options(sentinels)
+    options = connection_options(sentinels)["broker_transport_options"]
 
     assert options["master_name"] == "main"
     assert options["sentinel_kwargs"]["password"] == "pw"
-    assert broker_transport_options(RedisSettings(url="redis://one")) == {}
-    assert broker_transport_options(RedisSettings(url="embedded")) == {}
+    plain = connection_options(parse_redis_url("redis://one"))["broker_transport_options"]
+    assert "master_name" not in plain
 
 
 def test_tls_is_verified_unless_the_url_says_otherwise():
