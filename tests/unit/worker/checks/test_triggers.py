@@ -68,7 +68,6 @@ def exiting(user: str) -> str:
             '{users: [{identifiers: {uuid: "u7"}, attributes: {name: "Ann"}}]}', {},
             "warning", "identity field `email`",
         ),
-        (LIBRARY + '{uid: event.get("_id")}', CRM, "warning", "identity field `email`"),
         (LIBRARY + f"{{users: [{{{SHOE}}}]}}", {}, "warning", ": attributes.shoe"),
         (PAGE, {}, "warning", "not_append: true overwrites lytics_computed_attr"),
         (

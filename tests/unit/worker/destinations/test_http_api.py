@@ -228,14 +228,6 @@ def test_a_refusal_says_why_where_it_is_configured_or_in_the_usual_places(
     assert said == BodyRefused(f"422: {reason}" if reason else "422")
 
 
-def test_the_identity_may_stand_anywhere_in_the_body() -> None:
-    body = {"a": [{"b": "ANN@example.com "}]}
-
-    assert API.identifies(body, "ann@example.com")
-    assert not API.identifies(body, "bob@example.com")
-    assert not API.identifiers(body)
-
-
 def api(**requests: Any) -> HttpApi:
     return HttpApi(HttpRequests.model_validate(requests), hosts=("other.example.com", "*.x.org"))
 

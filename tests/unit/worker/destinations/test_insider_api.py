@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from segrelay.worker.destinations.insider.api import InsiderApi
+from segrelay.worker.destinations.insider.api import InsiderApi, identifies
 
 API = InsiderApi()
 
@@ -49,4 +49,4 @@ def test_identifiers_are_all_that_would_make_two_users_one_person() -> None:
 def test_the_identity_counts_as_sent_only_as_an_identifier(
     body: object, value: str, is_sent: bool
 ) -> None:
-    assert API.identifies(body, value) is is_sent
+    assert identifies(body, value) is is_sent
