@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from segrelay.worker.adapters.redis.gate import RedisGate
     from segrelay.worker.adapters.redis.partition import RedisPartition
     from segrelay.worker.adapters.redis.shared_keys import RedisNumbers, RedisStreaks
+    from segrelay.worker.batch.batch import Responses
     from segrelay.worker.batch.render import RowRenderer
-    from segrelay.worker.batch.responses import Responses
 
 SLICE_SECONDS: Final = 2.0
 """The seconds that a drain works before others get their turn."""

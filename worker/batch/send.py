@@ -109,7 +109,6 @@ async def may_write(batch: Batch, request: Request) -> bool:
     now_ms = max(request.intent_ms, batch.state.now_ms())
     if request.is_booked and request.send_time.expired(now_ms):
         await _give_back(batch, request)
-        request.intent_ms = 0
         is_booked = await _book(batch, request)
         if is_booked and request.send_time.probe and len(request.deliveries) > 1:
             await _give_back(batch, request)

@@ -40,6 +40,7 @@ from segrelay.worker.adapters.sender import (
     read_grant,
     token_request,
 )
+from segrelay.worker.batch.batch import Responses, ResponseStream
 from segrelay.worker.batch.partition import (
     BATCH_ENTRIES,
     STOP_GRACE_SECONDS,
@@ -47,7 +48,6 @@ from segrelay.worker.batch.partition import (
     Stop,
     Tally,
 )
-from segrelay.worker.batch.responses import Responses, ResponseStream
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import queue_name
 from segrelay.worker.contract.keys import PartitionKeys

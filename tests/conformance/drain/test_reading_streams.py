@@ -4,10 +4,10 @@ import random
 from types import SimpleNamespace
 from typing import Any
 
+from segrelay.worker.batch.batch import NO_RESPONSES
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.partition import State
 from segrelay.worker.batch.read import OPEN_BYTES, order_of, read_batch
-from segrelay.worker.batch.responses import NO_RESPONSES
 from segrelay.worker.contract.keys import PartitionKeys
 from tests.conformance.clocked_redis import at_once
 from tests.conformance.drain.fakes import SlowPartition

@@ -21,9 +21,9 @@ import orjson
 from segrelay.jsonnet.rendered import Template
 from segrelay.worker.adapters.redis.gate import RedisGate, read_state
 from segrelay.worker.adapters.redis.shared_keys import RedisNumbers
+from segrelay.worker.batch.batch import NO_RESPONSES
 from segrelay.worker.batch.delivery import LoadedTrigger
 from segrelay.worker.batch.partition import Drain, Stop, Tally
-from segrelay.worker.batch.responses import NO_RESPONSES
 from segrelay.worker.contract.events import Header, pack_profile
 from segrelay.worker.contract.keys import (
     PartitionKeys,

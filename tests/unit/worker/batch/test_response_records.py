@@ -4,9 +4,9 @@ import orjson
 import pytest
 
 from segrelay.sandbox.lytics.api import RECORD_BYTES_IN_BATCH, _fits
+from segrelay.worker.batch.batch import Responses, ResponseStream
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.partition import Settlement
-from segrelay.worker.batch.responses import Responses, ResponseStream
 from segrelay.worker.contract.events import Header, pack_profile
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.destinations.api import Answer
