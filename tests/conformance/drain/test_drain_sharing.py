@@ -119,6 +119,22 @@ def test_a_trigger_that_waits_goes_alone_and_the_others_share(make_world) -> Non
     assert len([s for s in world.sendings if BAD not in triggers_of(s)]) == 1
 
 
+def test_a_breaker_that_one_trigger_opened_elsewhere_lets_the_others_share(make_world) -> None:
+    world = sharing(make_world)
+
+    async def fail() -> None:
+        for _ in range(POLICY.failures):
+            send_time = await world.gate.book(kind="live", triggers=[BAD], horizon_seconds=1.0)
+            await world.gate.report(send_time, Failed("500"), delivered={})
+
+    world.run(fail())
+    put_some(world)
+
+    tally, _ = world.drain()
+
+    assert (tally.delivered, tally.requests) == (195, 1)
+
+
 def test_a_breaker_that_opens_between_look_and_booking_parts_the_trigger_from_the_others(
     make_world,
 ) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from segrelay.worker.batch.partition import BATCH_ENTRIES
+from segrelay.worker.batch.partition import BATCH_ENTRIES, Hold
 from segrelay.worker.batch.read import PREVIEW_ENTRIES
 from segrelay.worker.core.gate import POLICY
 from segrelay.worker.core.verdicts import Failed
@@ -62,6 +62,16 @@ def test_what_stands_behind_a_closed_gate_is_not_rendered_and_rings_nobody(make_
 
     assert (tally.delivered, tally.requests, wake) == (1, 1, "")
     assert world.rendered == {"enter": 1}
+
+
+def test_live_work_that_waits_does_not_make_the_rest_ring_as_live(make_world) -> None:
+    world = make_world()
+    world.put(event("ada", "vip", "exit"), event("bob", lane="backfill"))
+
+    before = world.due("exit")
+    world.store.put_hold("backfill|enter", Hold("9999999999999-0", world.now_ms() + 5_000))
+
+    assert (before, world.due("exit")) == ("backfill", "")
 
 
 def test_a_paused_job_is_neither_read_nor_rung_for(make_world) -> None:

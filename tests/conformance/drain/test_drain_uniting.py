@@ -17,6 +17,7 @@ from tests.conformance.drain.fake_insider import (
     Reply,
     Sending,
     emails,
+    failed,
     refused,
     taken,
 )
@@ -176,6 +177,18 @@ def test_of_a_refused_body_only_the_delivery_at_fault_is_dead(redis: Redis) -> N
 
         assert world.insider.lists["ann@example.com"] == {*AUDIENCES} - {"a2"}
         assert [dead_letter["audience"] for dead_letter in dead_letters(world)] == ["a2"]
+
+
+def test_what_shared_a_request_that_failed_may_be_repeated_at_once(redis: Redis) -> None:
+    answers = [failed(502, applied=True)]
+    with World(redis, lambda sending: answers.pop() if answers else taken(sending)) as world:
+        world.put(entering("a1"), entering("a2"))
+
+        world.drain()
+        world.drain_until_nothing_is_left(seconds=15.0)
+
+        assert world.count("delivered") == 2
+        assert world.count("resent") == 2
 
 
 def test_a_request_has_no_more_bytes_than_it_may_have_alone(redis: Redis) -> None:
