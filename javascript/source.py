@@ -1,4 +1,4 @@
-"""Finds names of fields in the text of a template in JavaScript, without parsing it."""
+"""Finds names of fields in the text of a template, without parsing it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ _COMMENT_OR_TEXT: Final = re.compile(
     r"//[^\n]*|/\*.*?\*/|(\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`)", re.DOTALL
 )
 _PROFILE: Final = re.compile(r"\btemplate\s*=?\s*(?:function\s*\w*\s*)?\(\s*(\w+)\s*[,)]")
-_GET: Final = r"\bget(?:FirstField)?\(\s*[\"'](\w+)[\"']"
+_GET: Final = r"\b(?:get(?:FirstField)?|has)\(\s*[\"'](\w+)[\"']"
 _NO_FIELD: Final = frozenset({"hasOwnProperty", "toString", "valueOf", "constructor"})
-_LOCALE: Final = re.compile(r"\.(toLocale\w*String|localeCompare)\b")
 
 
 def without_comments(text: str) -> str:
@@ -24,7 +23,10 @@ def without_comments(text: str) -> str:
 
 
 def fields_read(text: str) -> Iterator[tuple[str, int]]:
-    """Yield the fields of the profile that a template reads by name, and where."""
+    """Yield the fields of the profile that a template reads by name, and where.
+
+    `get` and `has` are functions of the libraries of JavaScript and of Jsonnet.
+    """
     code = without_comments(text)
     patterns = [_GET]
     if profile := _PROFILE.search(code):
@@ -35,9 +37,3 @@ def fields_read(text: str) -> Iterator[tuple[str, int]]:
         for found in re.finditer(pattern, code):
             if found[1] not in _NO_FIELD:
                 yield found[1], found.start(1)
-
-
-def calls_by_locale(text: str) -> Iterator[tuple[str, int]]:
-    """Yield the calls whose result depends on a locale, and where; QuickJS knows no locales."""
-    for found in _LOCALE.finditer(without_comments(text)):
-        yield found[1], found.start(1)

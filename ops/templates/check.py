@@ -1,4 +1,4 @@
-"""Checks templates: samples are rendered, all engines agree, and what it calls and reads exists.
+"""Checks templates: samples are rendered, all engines agree, and what is read exists.
 
 Samples are rendered in processes of their own: a template may kill the one that renders it. Other
 engines render the untouched files.
@@ -11,18 +11,17 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import orjson
 
-from segrelay.javascript.source import calls_by_locale, fields_read, without_comments
+from segrelay.javascript.source import fields_read, without_comments
 from segrelay.jsonnet.accelerated import Accelerator
 from segrelay.jsonnet.engines.failures import Failure
 from segrelay.jsonnet.engines.judge import EngineModule, judge, judges
-from segrelay.jsonnet.files import Bundle, SourceFile, TemplateFolder, shown
+from segrelay.jsonnet.files import Bundle, TemplateFolder, shown
 from segrelay.jsonnet.rendered import (
     Asserted,
     Killed,
@@ -34,7 +33,6 @@ from segrelay.jsonnet.rendered import (
 from segrelay.jsonnet.syntax.tokens import location
 from segrelay.ops.templates.workspace import Case, Workspace, cases_of
 from segrelay.templates import LYTEMPLATES
-from segrelay.templates.reference import LIBRARIES, members
 from segrelay.worker.checks.preview import (
     Finding,
     Previewed,
@@ -242,85 +240,14 @@ _ALWAYS: Final = frozenset({"segment_events", "payload_id", "_id", "_uid", "_seg
 """Fields that every payload of Lytics may have, even if no sample has them."""
 _NEAR: Final = 0.75
 _OURS: Final = "lib/"
-_INSIDER: Final = "insider.libsonnet"
-_VALUES: Final = "values.libsonnet"
-_NO_FIELD: Final = frozenset({"eventName", "omitEmpty"})
-"""Functions of insider.libsonnet that take a value; the others take the name of a field."""
-
-_BOUND: Final = re.compile(r"\b(\w+)\s*=\s*\(*\s*(import)\b")
-_MEMBER: Final = re.compile(
-    r"(?:(?<![.\w])(?P<variable>[A-Za-z_]\w*)|(?P<direct>import)\s*(?:'[^']*'|\"[^\"]*\")\s*\))"
-    r"\s*(?:\.\s*(?P<name>\w+)|\[\s*(?P<key>'\w+'|\"\w+\")\s*\])"
-    r"|(?://|\#)[^\n]*|/\*.*?\*/|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"",
-    re.DOTALL,
-)
-"""A member named behind a variable or an import; comments and texts are passed over whole."""
-_FIELD: Final = re.compile(r"\s*\(\s*(?P<text>'[^'\\]+'|\"[^\"\\]+\")\s*(?P<behind>[,)])")
-_VALUE: Final = re.compile(r"\s*\(\s*(?P<variable>\w+)\s*\.\s*get\s*\(\s*['\"](?P<field>[^'\"]+)")
-
-
-@cache
-def _members() -> dict[str, tuple[str, ...]]:
-    return {one.imports: tuple(each.name for each in members(one)) for one in LIBRARIES}
-
-
-class _Use(NamedTuple):
-    """A member of a shipped library that a file names, and perhaps calls.
-
-    Attributes:
-        at: The offset of the member's name.
-        end: The offset behind the member, where its arguments begin.
-        known: The libraries that variables hold in the file, wherever they are bound.
-    """
-
-    file: SourceFile
-    library: str
-    name: str
-    at: int
-    end: int
-    known: Mapping[str, str]
-
-    def finding(self, message: str) -> Finding:
-        return Finding("error", message, "", *self.place(self.at))
-
-    def place(self, at: int) -> tuple[str, int, int]:
-        return shown(self.file.name), *location(self.file.text, at)
-
-
-def _uses(bundle: Bundle) -> Iterator[_Use]:
-    """Yield the uses of libraries in a template and the files that it imports.
-
-    The files are not parsed: a parameter with the name of a library's variable is taken for it.
-    """
-    for file in bundle.files.values():
-        if shown(file.name).startswith(_OURS):
-            continue
-        ours = {
-            one.at: name
-            for one, target in file.imports
-            if shown(target) == _OURS + (name := shown(target).removeprefix(_OURS))
-            and name in _members()
-        }
-        bound = ((one[1], one.start(2)) for one in _BOUND.finditer(file.text))
-        known = {variable: ours[at] for variable, at in bound if at in ours}
-        for one in _MEMBER.finditer(file.text):
-            if library := known.get(one["variable"]) or ours.get(one.start("direct"), ""):
-                name, at = one["name"] or one["key"][1:-1], one.start(one.lastgroup or 0)
-                yield _Use(file, library, name, at, one.end(), known)
 
 
 def asked_for(bundle: Bundle) -> Iterator[tuple[str, tuple[str, int, int]]]:
     """Yield the name of each field of a profile that is read, with file, line and column."""
-    if bundle.language:
-        file = bundle.files[bundle.root]
-        for name, at in fields_read(file.text):
-            yield name, (shown(file.name), *location(file.text, at))
-    for use in _uses(bundle):
-        field = _FIELD.match(use.file.text, use.end)
-        if use.library != LYTEMPLATES.event_file or not field:
-            continue
-        if use.name == "get" or (use.name == "has" and field["behind"] == ")"):
-            yield field["text"][1:-1], use.place(field.start("text"))
+    for file in bundle.files.values():
+        if not shown(file.name).startswith(_OURS):
+            for name, at in fields_read(file.text):
+                yield name, (shown(file.name), *location(file.text, at))
 
 
 def unknown_fields(bundle: Bundle, profiles: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
@@ -337,29 +264,6 @@ def unknown_fields(bundle: Bundle, profiles: Iterable[Mapping[str, Any]]) -> Ite
             yield Finding("warning", said, "", *place)
 
 
-def wrong_calls(bundle: Bundle) -> Iterator[Finding]:
-    """Yield a finding for each unknown member or wrong argument of a shipped library.
-
-    In JavaScript, for each call that does not know the locale that it is given.
-    """
-    file = bundle.files[bundle.root]
-    for name, at in calls_by_locale(file.text) if bundle.language else ():
-        message = f"{name} knows no locale here: it gives what it gives without one."
-        yield Finding("warning", message, "", shown(file.name), *location(file.text, at))
-    for use in _uses(bundle):
-        names, takes_fields = _members()[use.library], {*_members()[_VALUES]} - _NO_FIELD
-        value = _VALUE.match(use.file.text, use.end) if use.library == _INSIDER else None
-        if use.name not in names:
-            near = next(iter(get_close_matches(use.name, names, 1)), "")
-            hint = f"did you mean {near}?" if near else f"it has {', '.join(names)}."
-            yield use.finding(f"{use.library} has no {use.name}; {hint}")
-        elif value and value["variable"] in use.known and use.name in takes_fields:
-            yield use.finding(
-                f"{use.name} of {_INSIDER} takes the name of a field, not its value; write"
-                f' {use.name}("{value["field"]}"), or take {use.name} of {_VALUES}.'
-            )
-
-
 def checked(workspace: Workspace, name: str) -> TemplateReport:
     """Return the check of a template, with all findings at their places."""
     cases = workspace.cases(name)
@@ -369,6 +273,6 @@ def checked(workspace: Workspace, name: str) -> TemplateReport:
         bundle = TemplateFolder(workspace.folder, LYTEMPLATES).bundle(name)
         profiles = [case.profile for case in cases_of(workspace.folder, name)]
         profiles += [case.profile for case in cases]
-        said = (*said, *wrong_calls(bundle), *unknown_fields(bundle, profiles))
+        said = (*said, *unknown_fields(bundle, profiles))
     report.findings = list(dict.fromkeys(placed(one, name, bundle) for one in said))
     return report

@@ -103,7 +103,7 @@ def test_what_waits_is_compared_and_a_mistyped_field_is_named(run, folder):
     assert differs["sent"]["users[].attributes.gender"]["added"] == 1
     assert differs["sent"]["users[].attributes.name"]["removed"] == 1
     assert "Ann" not in str(differs)
-    assert "other.jsonnet:4:33: warning:" in checked.output
+    assert "other.jsonnet:4:34: warning:" in checked.output
     assert "did you mean first_name?" in checked.output
 
 
