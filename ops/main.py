@@ -70,7 +70,7 @@ segrelay demo
 segrelay demo --console
 segrelay sandbox set credentials_status=401
 segrelay sandbox set 'failures=[{"status": 503}]'
-segrelay sandbox answer --destination crm --status 422 --body "no plan"
+segrelay sandbox set 'answers=[{"endpoint": "crm", "status": 422}]'
 segrelay worker --concurrency 4
 segrelay serve
 segrelay serve --check --url https://relay.example.com/v1/lytics

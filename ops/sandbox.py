@@ -27,7 +27,7 @@ from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.options import DestinationName, object_of
 from segrelay.ops.terminal.serving import PARENT_VARIABLE, LogFormat, use_log_format
 from segrelay.worker.contract.own_processes import own_module
-from segrelay.worker.contract.printable import plural, read_json_values
+from segrelay.worker.contract.printable import read_json_values
 from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
 from segrelay.worker.contract.redis.scanning import scan_keys
 from segrelay.worker.contract.redis.url import ANY_SANDBOX, EmbeddedFiles
@@ -226,34 +226,6 @@ def set_switches(
         raise UsageWrong(f"{unset[0]}: write NAME=VALUE, such as latency_seconds=5.")
     ask(url, "settings", {name: json_or_text(value) for name, value in named.items()})
     say(f"changed: {', '.join(named)}")
-
-
-@app.command()
-def answer(
-    *,
-    destination: DestinationName = "",
-    method: Annotated[str, typer.Option(help="Only requests with this method.")] = "",
-    path: Annotated[str, typer.Option(help="Only requests whose path contains this.")] = "",
-    contains: Annotated[str, typer.Option(help="Only bodies that contain this.")] = "",
-    status: Annotated[int, typer.Option(help="The status.", min=100, max=599)] = 200,
-    body: Annotated[str, typer.Option(help="The body, JSON or text.")] = "",
-    times: Annotated[int, typer.Option(help="For this many requests; 0: for all.", min=0)] = 0,
-    forget: Annotated[bool, typer.Option("--forget", help="Forget all answers instead.")] = False,
-    url: Url = "",
-) -> None:
-    """Set what destinations other than Insider answer from now on; the newest rule comes first."""
-    rule: dict[str, Any] = {
-        "endpoint": destination,
-        "method": method,
-        "path": path,
-        "contains": contains,
-        "status": status,
-        "body": json_or_text(body or None),
-        "times": times,
-    }
-    rules = [] if forget else [rule, *ask(url, "settings")["answers"]]
-    ask(url, "settings", {"answers": rules})
-    say(f"{plural(len(rules), 'rule')} for answers")
 
 
 @app.command()

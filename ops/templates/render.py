@@ -65,41 +65,6 @@ from segrelay.worker.destinations.registry import api_of
 from segrelay.worker.errors import SegrelayError, UsageWrong, WeMustAct
 
 _INDEX: Final = re.compile(r"\[\d+\]")
-_PERSON: Final = re.compile(r"^users\[\]\.")
-
-_RULES: Final[Sequence[tuple[str, str]]] = (
-    (r"(identifiers|attributes)\.email", "an email is sent in lower case, as ann@example.com"),
-    (
-        r"(identifiers|attributes)\.phone_number",
-        "a phone number has to exist, as +14155550123, or as one of delivery.phone_region",
-    ),
-    (
-        r"identifiers\..*",
-        "it is a text without space around it, and none that many share (0, 1, null, anonymous)",
-    ),
-    (r"attributes\..*_optin", "an opt-in is true or false; t, f, yes, no, 1 and 0 are understood"),
-    (r"attributes\.age", "an age is a number from 0 to 150"),
-    (r"attributes\.birthday", "a birthday is a date, or a time in RFC 3339; it is sent in UTC"),
-    (r"attributes\.language", "a language is one of ISO 639, and sent as en_US"),
-    (r"attributes\.country", "a country is one of ISO 3166, and sent as two capital letters"),
-    (r"attributes\.(static_segment_id|list_id)", "contact lists are numbers"),
-    (
-        r"attributes\.(name|surname|city|uuid|gender|lo|app_version)",
-        "it is a text, sent without the space around it",
-    ),
-    (
-        r"attributes\.(?!custom)\w+",
-        "it is none of Insider's own attributes; attributes of yours stand under custom",
-    ),
-    (
-        r"events\.event_name",
-        "the name of an event is in lower case: a to z or 0 to 9, behind the first also . _ -",
-    ),
-    (r"events\.timestamp", "the time of an event is in RFC 3339, and sent in UTC, ending in Z"),
-    (r"events.*", "Insider takes event_name, timestamp and event_params of an event"),
-    (r"(custom\.)?(partial|whole)", "it names attributes as Insider's attribute/delete takes them"),
-)
-"""The rules of Insider, by the name of a field that was changed or left out."""
 
 
 class Change(NamedTuple):
@@ -133,20 +98,16 @@ def field_of(path: str) -> str:
 
 
 def _why(path: str, did: Did, value: Any, dropped: Sequence[str]) -> str:
-    name = _PERSON.sub("", field_of(path)).replace("[]", "")
-    if did == "added":
-        return "shaping puts it in"
-    if did == "left out":
-        if is_empty(value):
-            return "it is empty: what is not known is not sent"
-        wrong = next((each for each in dropped if name == each or name.startswith(f"{each}.")), "")
-        if not wrong and "too_old" in dropped and name.startswith("events"):
-            return "Insider does not write events that are so old"
-        if not wrong:
-            return "nothing of what it belongs to is sent"
-        name = wrong
-    rules = (rule for pattern, rule in _RULES if re.fullmatch(pattern, name))
-    return next(rules, "its form is corrected" if did == "changed" else "it is not valid")
+    if did != "left out":
+        return "shaping puts it in" if did == "added" else "its form is corrected"
+    if is_empty(value):
+        return "it is empty: what is not known is not sent"
+    name = field_of(path).replace("[]", "").removeprefix("users.")
+    if any(name == each or name.startswith(f"{each}.") for each in dropped):
+        return "it is not valid"
+    if "too_old" in dropped and name.startswith("events"):
+        return "Insider does not write events that are so old"
+    return "nothing of what it belongs to is sent"
 
 
 def document_of(one: Previewed) -> dict[str, Any]:

@@ -80,23 +80,14 @@ def test_what_came_is_kept_with_its_refusals_and_without_credentials(client, run
 
 
 def test_the_sandbox_answers_as_it_is_told(client, run):
-    run(
-        "answer",
-        "--destination",
-        "other",
-        "--status",
-        "422",
-        "--body",
-        '{"message": "no"}',
-        "--times",
-        "1",
-    )
-    run("answer", "--contains", "ann@", "--status", "404", "--body", "gone")
+    gone = {"contains": "ann@", "status": 404, "body": "gone"}
+    once = {"endpoint": "other", "status": 422, "body": {"message": "no"}, "times": 1}
+    run("set", f"answers={json.dumps([gone, once])}")
 
     told = client.post("/to/other", json={"email": "bob@example.com"})
     after = client.post("/to/other", json={"email": "bob@example.com"})
     ann = client.post("/to/third", json={"email": "ann@example.com"})
-    run("answer", "--forget")
+    run("set", "answers=[]")
 
     assert (told.status_code, told.json()) == (422, {"message": "no"})
     assert after.status_code == 200

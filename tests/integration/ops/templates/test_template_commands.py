@@ -83,7 +83,7 @@ def test_an_event_is_explained_as_a_delivery(run):
     shown = run("render", "vip", SAMPLE, "--explain")
     document = json.loads(run("render", "vip", SAMPLE, "--json").stdout)
 
-    assert "users[0].attributes.age is left out: an age is a number" in shown.output
+    assert "users[0].attributes.age is left out: it is not valid" in shown.output
     assert document[0]["sent"]["users"][0]["attributes"]["name"] == "Ann"
     assert document[0]["body"]["users"][0]["attributes"]["age"] == "Example"
 
