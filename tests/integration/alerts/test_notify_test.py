@@ -12,19 +12,14 @@ from typer.testing import CliRunner
 from segrelay.ops.main import app
 from segrelay.ops.status.alerts import POST_SECONDS
 from segrelay.worker.errors import ConfigurationInvalid, OperationsMustAct, UsageWrong
+from tests.commands import called
 from tests.configuration import configuration, endpoint, table, trigger
 from tests.journeys.endpoint import Endpoint
 from tests.waiting import patient
 
 
 @pytest.fixture
-def printed():
-    """Return what the commands have written to standard output."""
-    return []
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch, printed):
+def run(tmp_path, monkeypatch):
     """Run the command with an address of messages, or with none."""
     (tmp_path / "templates").mkdir()
     (tmp_path / "templates" / "any.jsonnet").write_text("{}")
@@ -36,11 +31,7 @@ def run(tmp_path, monkeypatch, printed):
         notify += "".join(f'{key} = "{value}"\n' for key, value in keys.items())
         tables = (endpoint("one"), trigger("vip", destination="one", url="/"), notify)
         (tmp_path / "segrelay.toml").write_text(configuration(*tables))
-        result = CliRunner().invoke(app, ["status", "--notify-test", *options])
-        printed.append(result.stdout)
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
+        return called("status", "--notify-test", *options)
 
     return run_with
 
@@ -71,12 +62,13 @@ def test_an_address_that_takes_nothing_is_told_without_being_named(run, status):
 
 
 @pytest.mark.parametrize(("status", "reason"), [(200, ""), (500, "it answered 500")])
-def test_the_json_says_whether_it_was_taken_and_why_not(run, printed, status, reason):
-    with Endpoint(lambda _: (status, {})) as chat, suppress(OperationsMustAct):
-        run(f"{chat.url}/secret-hook", "--json")
+def test_the_json_says_whether_it_was_taken_and_why_not(run, status, reason):
+    with Endpoint(lambda _: (status, {})) as chat:
+        with suppress(OperationsMustAct):
+            run(f"{chat.url}/secret-hook")
+        printed = CliRunner().invoke(app, ["status", "--notify-test", "--json"]).stdout
 
-    (document,) = printed
-    assert orjson.loads(document) == {"sent": not reason, "reason": reason}
+    assert orjson.loads(printed) == {"sent": not reason, "reason": reason}
 
 
 def test_nobody_there_is_told(run):

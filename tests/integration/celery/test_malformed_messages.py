@@ -3,8 +3,6 @@
 import base64
 import json
 
-import pytest
-
 from segrelay.worker.contract.celery import DRAIN_TASK, QUEUES
 from segrelay.worker.contract.processes import read_processes
 from tests.integration.celery.nodes import Node, live, send
@@ -73,29 +71,18 @@ def test_a_malformed_message_is_refused_once_and_ends_nobody(configuration, brok
     assert "Traceback" not in node.log
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"timelimit": [0.001, 0.001]},
-        {"timelimit": "x"},
-        {"eta": "2999-01-01T00:00:00"},
-        {"eta": "junk"},
-        {"expires": "2000-01-01T00:00:00"},
-        {"expires": 7},
-        {"retries": "many", "shadow": ["x"], "compression": "gzip", "stamped_headers": 7},
-    ],
-)
-def test_a_header_from_outside_does_nothing(configuration, broker, headers):
-    hostile = message(headers={"task": DRAIN_TASK, "id": "0b1c"} | headers)
-    broker.client.lpush(QUEUES[0], json.dumps(hostile))
-
-    with Node(configuration, "--concurrency=2", behaviour={"seconds": 0.2}):
-        [row] = until(broker.drained)
-
-    assert (row["destination"], row["partition"]) == ("one", 1)
+HEADERS = [
+    {"timelimit": [0.001, 0.001]},
+    {"timelimit": "x"},
+    {"eta": "2999-01-01T00:00:00"},
+    {"eta": "junk"},
+    {"expires": "2000-01-01T00:00:00"},
+    {"expires": 7},
+    {"retries": "many", "shadow": ["x"], "compression": "gzip", "stamped_headers": 7},
+]
 
 
-def test_a_callback_from_outside_is_not_called(configuration, broker):
+def test_a_header_or_a_callback_from_outside_does_nothing(configuration, broker):
     callback = {
         "task": DRAIN_TASK,
         "args": ["two", 2],
@@ -106,12 +93,16 @@ def test_a_callback_from_outside_is_not_called(configuration, broker):
     }
     embed = {"callbacks": [callback], "chain": [callback], "chord": None, "errbacks": [callback]}
     parts = json.dumps([["one", 1], {}, embed]).encode()
-    hostile = message(body=base64.b64encode(parts).decode())
-    broker.client.lpush(QUEUES[0], json.dumps(hostile))
+    hostile = [message(body=base64.b64encode(parts).decode())]
+    for number, headers in enumerate(HEADERS, 2):
+        named = {"task": DRAIN_TASK, "id": f"0b{number}"} | headers
+        hostile.append(message(body=body("one", number), headers=named))
+    broker.client.lpush(QUEUES[0], *map(json.dumps, hostile))
 
-    with Node(configuration, "--concurrency=2"):
-        until(broker.drained)
-        broker.client.lpush(QUEUES[0], json.dumps(message(body=body("one", 4))))
-        until(lambda: len(broker.drained()) == 2)
+    with Node(configuration, "--concurrency=2", behaviour={"seconds": 0.2}):
+        until(lambda: len(broker.drained()) == len(hostile))
+        broker.client.lpush(QUEUES[0], json.dumps(message(body=body("one", 9))))
+        until(lambda: len(broker.drained()) == len(hostile) + 1)
 
-    assert [row["destination"] for row in broker.drained()] == ["one", "one"]
+    rows = sorted((row["destination"], row["partition"]) for row in broker.drained())
+    assert rows == [("one", number) for number in range(1, 10)]

@@ -17,15 +17,6 @@ from tests.integration.celery.nodes import Node, live, send
 from tests.waiting import allowed, patient, until
 
 
-def test_the_sweep_rings_for_work_that_nobody_rang_for(configuration, broker):
-    broker.put_work(("one", 3))
-
-    with Node(configuration, "--concurrency=2"):
-        rows = until(broker.drained)
-
-    assert (rows[0]["destination"], rows[0]["partition"]) == ("one", 3)
-
-
 def test_a_supervisor_hears_that_the_worker_is_ready_and_that_it_sweeps(configuration, tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
         supervisor.bind(str(tmp_path / "notify"))
@@ -92,33 +83,6 @@ def test_all_partitions_of_a_busy_destination_get_their_turn(configuration, brok
     turns = Counter(row["partition"] for row in broker.drained()[:48])
     assert set(turns) == set(range(8))
     assert max(turns.values()) - min(turns.values()) <= 3
-
-
-def test_the_queue_stays_short_while_all_processes_are_busy(configuration, broker):
-    partitions = [("one", partition) for partition in range(16)]
-    broker.put_work(*partitions)
-    lengths = []
-
-    with Node(configuration, "--concurrency=2", behaviour={"seconds": 1.0}):
-        end = time.monotonic() + 8
-        while time.monotonic() < end:
-            lengths.append(broker.queued())
-            time.sleep(0.1)
-
-    assert max(lengths) <= 2 * len(partitions)
-
-
-def test_flower_is_told_of_many_tasks_at_once(configuration, broker, app):
-    def publishes() -> int:
-        return broker.client.info("commandstats").get("cmdstat_publish", {"calls": 0})["calls"]
-
-    with Node(configuration, "--concurrency=2", behaviour={"seconds": 0.02}):
-        before = publishes()
-        send(app, *live("one", *range(12)), *live("two", *range(12)))
-        until(lambda: len(broker.drained()) >= 24)
-        until(lambda: publishes() > before)
-
-        assert publishes() - before <= 24
 
 
 def test_the_sweep_finds_what_a_worker_was_woken_for_that_was_killed(configuration, broker, app):
@@ -188,19 +152,6 @@ def test_sigterm_for_the_whole_group_ends_drains_in_good_order(configuration, br
 
     assert code == 0
     assert [row["told"] for row in broker.drained()] == [True, True]
-
-
-def test_wrong_arguments_are_told_in_one_line(configuration, broker, app):
-    with Node(configuration, "--concurrency=1") as node:
-        send(app, *live("three", 1), *live("one", -1), *live("one", "2"), *live("one", 1))
-        until(broker.drained)
-        until(lambda: len(node.events("drain.failed")) == 2)
-
-    messages = [line["message"] for line in node.events("drain.failed")]
-    assert messages == ["There is no three, 1.", "There is no one, -1."]
-    (refused,) = node.events("message.refused")
-    assert refused["reason"] == "its body does not hold the task's arguments"
-    assert "Traceback" not in node.log
 
 
 def test_a_bug_is_told_without_the_message_that_may_hold_a_profile(configuration, app):

@@ -5,17 +5,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
-import orjson
 import pytest
 
-from segrelay.ops.embedded import ensure_running, stop
 from segrelay.ops.person import rewrite_files
-from segrelay.producer.publish import Publisher
-from segrelay.producer.sync.store import Mark, SyncStore
-from segrelay.producer.wakeups import SilentWaker
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.keys import PartitionKeys
-from segrelay.worker.contract.ledger import Item, Record, pack
 from segrelay.worker.contract.redis.claim import InstanceWatch, read_losses
 from segrelay.worker.contract.redis.client import key_slot
 from segrelay.worker.contract.redis.connection import (
@@ -32,9 +25,8 @@ from segrelay.worker.contract.redis.scripts import (
     run_script,
     run_script_async,
 )
-from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import RedisMismatch, RedisUnavailable
-from tests.configuration import insider, settings_in, table, trigger
+from tests.configuration import insider, settings_in
 from tests.topologies import LocalCluster
 from tests.waiting import allowed
 
@@ -109,15 +101,6 @@ def test_the_fullest_master_is_told_and_the_files_of_all_are_rewritten(client):
     assert rewrite_files(client)
 
 
-def test_a_single_redis_is_no_cluster(tmp_path):
-    url = ensure_running(tmp_path).url.replace("redis://", "redis+cluster://")
-    try:
-        with pytest.raises(RedisMismatch, match="is no Cluster"):
-            wait_ready(url)
-    finally:
-        stop(tmp_path)
-
-
 def test_a_cluster_is_no_single_redis(cluster):
     port = cluster.masters()[0]
 
@@ -185,23 +168,6 @@ def test_a_lost_master_is_replaced_and_nothing_that_was_confirmed_is_lost(cluste
     assert run_each(client, COUNT_UP, calls, replicated=True) == [2] * 16
 
 
-def test_a_script_gets_to_a_master_that_has_just_become_one(cluster, client):
-    count_down = "#!lua\nreturn redis.call('DECRBY', KEYS[1], ARGV[1])"
-
-    def counted_down() -> list[int]:
-        return run_each(client, count_down, [ScriptCall((key,), (1,)) for key in KEYS])
-
-    assert counted_down() == [-1] * 16
-    port = cluster.owner(SLOT)
-    cluster.kill_node(port)
-    cluster.await_other_owner(SLOT, port)
-    cluster.start_node(port)
-    cluster.await_replicas()
-    client.get(KEYS[0])
-
-    assert counted_down() == [-2] * 16
-
-
 def owner(cluster: LocalCluster, key: str) -> int:
     return cluster.owner(key_slot(key.encode()))
 
@@ -259,31 +225,3 @@ def test_a_move_and_a_failover_are_no_loss(cluster, client, tmp_path):
 
     assert read_losses(client) == []
     assert len({cluster.owner(key_slot(key.encode())) for key in watch.known}) == 3
-
-
-def test_a_sync_finds_names_and_the_ledger_on_all_masters(cluster, client, tmp_path):
-    settings = settings_of(
-        cluster,
-        tmp_path,
-        trigger("vip-enter"),
-        trigger("vip-exit", on="exit"),
-        table("sync.vip", audience="vip", every="1h", source="file:*.csv"),
-    )
-    people = [f"p{number}@example.com" for number in range(100)]
-    entry = {"slug": "vip", "event": "enter", "enter": "2026-11-01T10:00:00Z"}
-    rows = [orjson.dumps({"email": each, "segment_events": [entry]}) for each in people]
-
-    Publisher(client, settings, waker=SilentWaker()).publish(rows)
-    store = SyncStore(client, "vip", settings.redis)
-    known = [f"email:{each}" for each in people]
-    client.hset(keys.NAMES, "a|vip", 1)
-    for key in known:
-        partition = PartitionKeys("insider", keys.partition_of(key, settings.redis.partitions))
-        record = Record(1, {(1, 2): Item(Direction.ENTER, 7)})
-        client.set(partition.ledger(keys.digest_of(key)), pack(record))
-
-    marks = store.marks("insider", known)
-    assert all(Mark.loads(marks[key]).is_name for key in known)
-    assert store.last_delivered("insider", "vip", known) == dict.fromkeys(
-        known, (Direction.ENTER, 7)
-    )

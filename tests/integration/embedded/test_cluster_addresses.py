@@ -75,24 +75,6 @@ def test_nodes_are_reached_by_the_map_also_where_they_refer_to_another(cluster):
         assert asyncio.run(read_by(url)) == [b"2"] * 16
 
 
-def test_a_replica_that_takes_over_is_reached_by_the_map(cluster):
-    url = url_of(cluster, {port: port for port in cluster.nodes})
-    cluster.await_replicas()
-    with closing(connect(url, away_seconds=30, replicas=1)) as client:
-        cluster.empty()
-        calls = [ScriptCall((key,), (1,)) for key in KEYS]
-        run_each(client, COUNT_UP, calls, replicated=True)
-        port = cluster.owner(SLOT)
-
-        cluster.kill_node(port)
-        try:
-            cluster.await_other_owner(SLOT, port)
-            assert client.get(KEYS[0]) == b"1"
-        finally:
-            cluster.start_node(port)
-    cluster.await_replicas()
-
-
 def test_without_the_map_the_nodes_are_not_reached(cluster):
     hosts = ",".join(f"127.0.0.1:{port}" for port in cluster.nodes)
     url = f"redis+cluster://:{cluster.password}@{hosts}"
@@ -131,15 +113,3 @@ def test_all_nodes_are_spoken_to_by_tls(cluster, relays):
     assert asyncio.run(read_by(url)) == [b"1"] * 16
 
     assert all(started[port].taken for port in cluster.masters())
-
-
-@pytest.mark.parametrize("wrong", ["authority", "client"])
-def test_a_wrong_certificate_is_refused_by_each_node(cluster, relays, tmp_path, wrong):
-    certificates, started = relays
-    others = Certificates(tmp_path / "others", "other")
-    ports = {port: relay.listens_at for port, relay in started.items()}
-    trusted = others.authority if wrong == "authority" else certificates.authority
-    url = url_of(cluster, ports, "rediss", ssl_ca_certs=trusted)
-
-    with pytest.raises(RedisUnavailable, match=r"can't be reached|cut"):
-        wait_ready(url, 0.0)

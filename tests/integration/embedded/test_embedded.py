@@ -81,16 +81,6 @@ def kill_and_free(server: EmbeddedRedis, data_dir: Path) -> None:
     until(lambda: not EmbeddedFiles(data_dir).is_locked())
 
 
-def test_who_comes_first_starts_it_and_the_others_find_it(data_dir: Path):
-    first = ensure_running(data_dir)
-    second = ensure_running(data_dir)
-
-    assert first.started_by_us
-    assert not second.started_by_us
-    assert (second.url, second.pid) == (first.url, first.pid)
-    assert find(data_dir) == second
-
-
 def test_processes_that_start_it_at_once_print_the_same_url(data_dir: Path):
     starters = [start_apart(data_dir) for _ in range(3)]
 

@@ -3,12 +3,11 @@ from pathlib import Path
 
 import orjson
 import pytest
-from typer.testing import CliRunner
 
 from segrelay.ops.embedded import ensure_running, find, stop
-from segrelay.ops.main import app
 from segrelay.ops.state.opened import running_server
 from segrelay.worker.errors import RedisUnavailable, UsageWrong
+from tests.commands import called
 
 
 @pytest.fixture
@@ -23,7 +22,7 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def run(*command: str) -> str:
-    return CliRunner().invoke(app, ["redis", *command], catch_exceptions=False).stdout
+    return called("redis", *command).stdout
 
 
 def test_it_is_started_once_and_stopped_once(data_dir: Path):

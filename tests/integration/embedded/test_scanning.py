@@ -1,6 +1,5 @@
 """Reading many keys or fields to their end while slots move and masters die, in a real Cluster."""
 
-import signal
 import threading
 from contextlib import closing
 from itertools import chain, cycle, islice
@@ -8,7 +7,6 @@ from itertools import chain, cycle, islice
 import pytest
 
 from segrelay.ops.embedded import ensure_running, stop
-from segrelay.ops.state.partitions import snapshots
 from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.batch.partition import LedgerText
 from segrelay.worker.contract import keys
@@ -71,24 +69,6 @@ def test_a_reading_ends_with_an_error_if_its_slot_is_moved_meanwhile(cluster, cl
     with pytest.raises(RedisUnavailable, match="do it again"):
         list(reading)
     assert {key for key, _ in store.members(PARTITION)} == everybody
-
-
-@pytest.mark.nightly
-def test_counts_are_read_though_their_master_hangs(cluster, client):
-    partitions = [PartitionKeys("insider", number) for number in range(16)]
-    pipe = client.pipeline(transaction=False)
-    for partition in partitions:
-        pipe.hset(partition.counts, "accepted|enter", 1)
-    pipe.execute_command("WAITAOF", 0, 1, 5_000)
-    pipe.execute()
-    snapshots(client, partitions)
-
-    port = cluster.owner(SLOT)
-    cluster.nodes[port].send_signal(signal.SIGSTOP)
-    found = snapshots(client, partitions)
-    cluster.nodes[port].send_signal(signal.SIGCONT)
-
-    assert [list(one.counts) for one in found] == [[b"accepted|enter", b"1"]] * 16
 
 
 def test_a_slot_that_is_half_moved_is_waited_for(cluster, client):

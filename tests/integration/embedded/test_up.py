@@ -2,12 +2,11 @@
 
 import json
 import os
-import pty
 import signal
 import socket
 import subprocess
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import httpx
@@ -151,45 +150,6 @@ def payload(**fields):
     )
 
 
-ANY_ENDPOINT = """
-[authorizations.crm]
-type = "oauth2"
-token_url = "https://login.example.com/token"
-client_id = "env:CRM_ID"
-client_secret = "env:CRM_SECRET"
-[destinations.crm]
-api = "http"
-base_url = "https://crm.example.com/v1"
-authorization = "crm"
-rate = "100/s"
-[triggers.crm]
-destination = "crm"
-audiences = ["vip"]
-on = "enter"
-template = "people.jsonnet"
-url = { template = "url.jsonnet" }
-http = { method = "PUT" }
-"""
-
-
-def test_a_sandbox_run_gets_tokens_for_any_endpoint(folder, sandbox_run):
-    with (folder / "segrelay.toml").open("a") as file:
-        file.write(ANY_ENDPOINT)
-    event = 'local event = import "lytemplates.libsonnet"; '
-    (folder / "templates" / "people.jsonnet").write_text(event + '{ email: event.get("email") }')
-    (folder / "templates" / "url.jsonnet").write_text(event + '"/people/" + event.get("id")')
-
-    with running(sandbox_run, "up", "--sandbox") as up:
-        assert line_with(up, "ready.")
-        asked(sandbox_run, "send", "-", "--json", given=payload(id="7"))
-        found = until(lambda: asked(sandbox_run, "sandbox", "requests", "--json")["last"])
-
-    [request] = found
-    assert (request["method"], request["endpoint"]) == ("PUT", "crm")
-    assert (request["path"], request["status"]) == ("/v1/people/7", 200)
-    assert request["body"] == {"email": "ann@example.com"}
-
-
 def test_a_sandbox_run_delivers_to_its_empty_sandbox_each_time_and_touches_nothing_real(
     folder, sandbox_run
 ):
@@ -287,29 +247,3 @@ def test_a_port_in_use_is_named_before_anything_starts(folder, sandbox_run):
     assert up.returncode == 1
     assert b"already" in said
     assert not (folder / ".segrelay-sandbox").exists()
-
-
-@pytest.mark.parametrize(
-    ("no_color", "is_coloured"), [("", True), pytest.param("1", False, marks=pytest.mark.nightly)]
-)
-def test_up_has_colours_on_a_terminal_unless_it_wants_none(environment, no_color, is_coloured):
-    mine, its = pty.openpty()
-    process = WarmProcess(
-        own_command("up"),
-        env=environment | {"NO_COLOR": no_color},
-        stdout=its,
-        stderr=its,
-        process_group=0,
-    )
-    os.close(its)
-    shown = b""
-    with suppress(OSError):
-        while part := os.read(mine, 4096):
-            if b"ready" not in shown and b"ready" in shown + part:
-                os.killpg(process.pid, signal.SIGINT)
-            shown += part
-    os.close(mine)
-
-    assert process.wait(SECONDS) == 0
-    assert b"ready" in shown
-    assert (b"\x1b[" in shown) == is_coloured

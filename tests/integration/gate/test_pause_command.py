@@ -4,18 +4,16 @@ import asyncio
 
 import orjson
 import pytest
-from typer.testing import CliRunner
 
-from segrelay.ops.main import app
 from segrelay.ops.state.partitions import all_partitions
-from segrelay.worker.adapters.redis.gate import RedisGate, read_state
+from segrelay.worker.adapters.redis.gate import RedisGate
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.acts import Act
 from segrelay.worker.contract.redis.connection import connect, connect_async
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.contract.triggers import Pause, field_of, read_pauses, set_pause
-from segrelay.worker.core.verdicts import AccessRefused
 from segrelay.worker.errors import UsageWrong
+from tests.commands import called as run
 from tests.configuration import configuration, endpoint, trigger
 
 ACT = Act("pause", "ops")
@@ -37,13 +35,6 @@ def client(redis_url, tmp_path, monkeypatch):
     monkeypatch.setenv("SEGRELAY_CONFIG", str(tmp_path / "segrelay.toml"))
     with connect(redis_url) as connected:
         yield connected
-
-
-def run(*args):
-    result = CliRunner().invoke(app, args)
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 def at_the_gate(redis_url, act):
@@ -136,39 +127,6 @@ def test_what_only_redis_knows_can_be_paused_too(client):
 
     assert run("pause", "gone", "old").exit_code == 0
     assert run("resume", "gone", "old").stdout.count("resumed") == 2
-
-
-def test_a_resumed_destination_opens_its_gate_and_sends_one_probe(client, redis_url):
-    async def refuse(gate):
-        await gate.report(await booked(gate), AccessRefused("Access Denied"), delivered={})
-        return gate.gate_id
-
-    async def twice(gate):
-        return await booked(gate), await booked(gate)
-
-    gate_id = at_the_gate(redis_url, refuse)
-    before = read_state(client, gate_id).state
-    resumed = run("resume", "insider")
-    probe, other = at_the_gate(redis_url, twice)
-
-    assert before == "paused"
-    assert resumed.stdout == f"destination insider is resumed: {NOTHING}\n"
-    assert probe.probe
-    assert other.reason == "probing"
-
-
-@pytest.mark.usefixtures("client")
-def test_a_resumed_trigger_sends_one_probe_while_others_go_on(redis_url):
-    async def three(gate):
-        return await booked(gate), await booked(gate), await booked(gate, "both")
-
-    run("pause", "vip-enter")
-    run("resume", "vip-enter")
-    probe, second, other = at_the_gate(redis_url, three)
-
-    assert probe.probe
-    assert second.reason == "probing"
-    assert not other.probe
 
 
 @pytest.mark.usefixtures("client")

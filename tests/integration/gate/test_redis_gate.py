@@ -50,7 +50,7 @@ async def booked(gate, **more):
 def test_several_connections_share_one_limit(redis_url):
     async def run():
         clients = [connect_async(redis_url) for _ in range(4)]
-        gates = [RedisGate(client, destination(), authorization()) for client in clients]
+        gates = [RedisGate(one, destination("600/min"), authorization()) for one in clients]
 
         async def worker(gate):
             return [await booked(gate, horizon_seconds=600.0) for _ in range(100)]
@@ -65,8 +65,8 @@ def test_several_connections_share_one_limit(redis_url):
     at = asyncio.run(run())
 
     regular = [at[i + 1] - at[i] for i in range(100, 399)]
-    assert min(regular) > 10.0
-    assert at[-1] - at[0] == pytest.approx((400 - 1 - 50) * 61_000 / 5950, abs=30)
+    assert min(regular) > 100.0
+    assert at[-1] - at[0] == pytest.approx((400 - 1 - 6) * 61_000 / 594, abs=30)
 
 
 def test_a_command_reads_the_state_and_resumes(redis_url):

@@ -3,13 +3,13 @@
 from contextlib import closing
 
 import pytest
-from typer.testing import CliRunner
 
 from segrelay.producer.publish import Publisher
 from segrelay.producer.sync.step import syncing_for
 from segrelay.producer.wakeups import SilentWaker
 from segrelay.sandbox.settings import SandboxSettings
 from segrelay.worker.contract.redis.connection import connect
+from tests.commands import called
 from tests.integration.ops.relay import EXIT, LYTICS, Relay
 from tests.rig import SandboxProcess
 from tests.warm import WarmProcess
@@ -42,16 +42,9 @@ def relay(tmp_path, redis_url, sandbox):
 
 @pytest.fixture
 def call(relay, monkeypatch):
-    """Call a command's app, as a person at a terminal that is none."""
+    """Call a command with the configuration of the relay."""
     monkeypatch.setenv("SEGRELAY_CONFIG", str(relay.settings.source))
-
-    def run(app, *arguments, stdin=None):
-        result = CliRunner().invoke(app, [str(one) for one in arguments], input=stdin)
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    return run
+    return called
 
 
 @pytest.fixture

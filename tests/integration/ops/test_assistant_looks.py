@@ -3,7 +3,6 @@
 import orjson
 import pytest
 
-from segrelay.ops.main import app
 from segrelay.ops.mcp.command import LOOKS, Tools
 from segrelay.worker.errors import UsageWrong
 from tests.integration.ops.relay import payload
@@ -14,8 +13,8 @@ def given(relay, sandbox, call):
     """Return the arguments of each look about a person who was delivered, died and was refused."""
     sandbox.settings(poison="poisoned", poison_status=200)
     relay.deliver(payload("ann@example.com"), payload("ben@example.com", status="poisoned"))
-    call(app, "pause", "vip-exit", "--why", "a test")
-    (letter,) = orjson.loads(call(app, "dlq", "list", "--json").stdout)
+    call("pause", "vip-exit", "--why", "a test")
+    (letter,) = orjson.loads(call("dlq", "list", "--json").stdout)
     return {
         "why": {"profile": "ann@example.com"},
         "dead_letters": {"audience": "vip", "limit": 5},
@@ -39,7 +38,7 @@ def test_a_look_tells_what_its_command_prints(given, call, capsys, tmp_path):
         (tmp_path / "payload.json").write_bytes(orjson.dumps(arguments.get("payload")))
         values = {name: [str(value)] for name, value in arguments.items()}
         values["payload"] = [str(tmp_path / "payload.json")]
-        printed = orjson.loads(call(app, *look.words(values, *look.flags, "--json")).stdout)
+        printed = orjson.loads(call(*look.words(values, *look.flags, "--json")).stdout)
         if name in CHANGING:
             told, printed = set(told), set(printed)
         assert told == printed, name

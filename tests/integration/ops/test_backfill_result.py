@@ -4,7 +4,6 @@ import orjson
 import redis
 
 from segrelay.ops.backfill import commands
-from segrelay.ops.main import app
 from segrelay.ops.send import Deadline
 from segrelay.ops.state.opened import Reads
 from tests.interruptions import InterruptedRedis
@@ -19,7 +18,7 @@ def test_a_connection_that_is_lost_before_the_report_is_waited_for(
 ):
     rows = tmp_path / "rows.ndjson"
     rows.write_bytes(orjson.dumps({"email": "ann@example.com"}) + b"\n")
-    call(app, "backfill", "start", rows, "--audience", "vip", "--as-of", "now", "--job", "load")
+    call("backfill", "start", rows, "--audience", "vip", "--as-of", "now", "--job", "load")
     client = InterruptedRedis.from_url(redis_url, protocol=2)
     client.before = lose_the_connection
 

@@ -3,10 +3,8 @@
 import orjson
 import pytest
 
-from segrelay.ops.main import app
 from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.contract.triggers import read_pauses
-from segrelay.worker.errors import RedisUnavailable
 from tests.full import full
 from tests.integration.ops.relay import payload
 
@@ -14,14 +12,9 @@ from tests.integration.ops.relay import payload
 @pytest.fixture
 def ask(call):
     def run(*arguments):
-        return orjson.loads(call(app, *arguments, "--json").stdout)
+        return orjson.loads(call(*arguments, "--json").stdout)
 
     return run
-
-
-def test_nothing_is_accepted_by_a_full_redis(relay):
-    with full(relay.client), pytest.raises(RedisUnavailable, match="full"):
-        relay.publish(payload("ann@example.com"))
 
 
 def test_a_full_redis_is_paused_and_resumed(relay, ask):

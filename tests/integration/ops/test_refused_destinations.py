@@ -5,7 +5,6 @@ from contextlib import closing
 import orjson
 import pytest
 
-from segrelay.ops.main import app
 from segrelay.worker.batch.partition import Stop
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.claim import claim
@@ -42,7 +41,7 @@ def move(relay):
 
 
 def confirm(call, name):
-    found = call(app, "redis", "confirm-destination", name, "--yes", "--json")
+    found = call("redis", "confirm-destination", name, "--yes", "--json")
     return orjson.loads(found.stdout)["changed"]
 
 
@@ -59,7 +58,7 @@ def refused(relay):
 
 
 def check(call):
-    return orjson.loads(call(app, "config", "check", "--json").stdout)
+    return orjson.loads(call("config", "check", "--json").stdout)
 
 
 def test_a_new_name_of_a_known_destination_is_refused_until_a_person_confirms_it(stocked, call):
@@ -90,23 +89,6 @@ def test_another_address_of_a_known_name_is_refused_and_written_nowhere(stocked,
     stocked.drain()
     found = stocked.status()
     assert (found["waiting"], found["skipped_by_reason"]) == (0, {"superseded": PEOPLE})
-
-
-def test_names_that_were_swapped_are_refused(relay):
-    relay.configure(other=True)
-    relay.change(
-        ('authorization = "insider"\nrate = "1000/min"', 'authorization = "b"\nrate = "1000/min"'),
-        ("[destinations.other]", '[authorizations.b]\nheaders = { X = "b" }\n[destinations.other]'),
-    )
-    claim(relay.client, relay.settings)
-    relay.change(
-        ("[destinations.other]", "[destinations.third]"),
-        ("[destinations.insider]", "[destinations.other]"),
-        ("[destinations.third]", "[destinations.insider]"),
-    )
-
-    assert "another address or authorization" in refused(relay)
-    assert relay.status()["refused_destinations"] == {"insider": "insider", "other": "other"}
 
 
 def test_a_name_that_another_host_takes_and_its_destination_leaves_are_both_refused(relay, call):

@@ -3,7 +3,6 @@
 import orjson
 import pytest
 
-from segrelay.ops.main import app
 from segrelay.producer.backfill.jobs import JobStore
 from segrelay.worker.batch.partition import Stop
 from segrelay.worker.contract import keys
@@ -34,7 +33,7 @@ class Jobs:
         )
         options = ("--audience", "vip", "--as-of", "now")
         named = (job, name) if job else ()
-        result = self.call(app, "backfill", "start", path, *options, *named, "--again")
+        result = self.call("backfill", "start", path, *options, *named, "--again")
         assert result.exit_code == 0, result.output
         if drains:
             self.relay.drain()
@@ -129,7 +128,7 @@ def test_a_backfill_with_a_dead_letter_is_kept_until_that_is_gone(jobs, relay, s
         {"email": f"p{n}@example.com", "status": "poisoned" if n == 3 else ""} for n in range(9)
     ]
     path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
-    call(app, "backfill", "start", path, "--audience", "vip", "--as-of", "now", "--job", "old")
+    call("backfill", "start", path, "--audience", "vip", "--as-of", "now", "--job", "old")
     relay.drain()
     jobs.age("old", 31)
 
@@ -138,7 +137,7 @@ def test_a_backfill_with_a_dead_letter_is_kept_until_that_is_gone(jobs, relay, s
     found = relay.status()["jobs"]["old"]
     assert (found["accepted"], found["delivered"], found["dead"]) == (9, 8, 1)
 
-    call(app, "dlq", "discard", "--all", "--yes")
+    call("dlq", "discard", "--all", "--yes")
     step(relay)
     assert jobs.left("old") == []
 
@@ -159,7 +158,7 @@ def test_a_file_is_read_again_under_the_name_of_a_backfill_that_was_forgotten(jo
     start = ("--audience", "vip", "--as-of", "now", "--job", "vip")
 
     with pytest.raises(UsageWrong, match="within the last day"):
-        call(app, "backfill", "start", jobs.folder / "people.ndjson", *start)
+        call("backfill", "start", jobs.folder / "people.ndjson", *start)
     jobs.read("vip-2", "ann", "bob", job="", file="people")
     relay.client.delete(keys.job_forgotten("vip"))
     jobs.read("vip", "ann", "bob", job="", file="people")

@@ -7,7 +7,6 @@ from select import select
 import orjson
 import pytest
 
-from segrelay.ops.main import app
 from segrelay.ops.outcomes import LogFollower, TapOptions
 from segrelay.ops.run.up import own_command
 from segrelay.worker.contract.keys import digest_of
@@ -118,4 +117,4 @@ def test_it_ends_by_itself_and_with_a_reader_that_goes_away(relay):
 )
 def test_an_option_that_means_nothing_is_refused(call, arguments, message):
     with pytest.raises(UsageWrong, match=message):
-        call(app, "tap", *arguments)
+        call("tap", *arguments)

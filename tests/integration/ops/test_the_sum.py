@@ -5,7 +5,6 @@ from contextlib import closing
 
 import pytest
 
-from segrelay.ops.main import app
 from segrelay.ops.status.command import read_status
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
@@ -40,8 +39,8 @@ def test_the_sum_holds_at_every_moment(relay, sandbox, watched, call):
             *(payload(f"q{n}@example.com", minute=minute, status="poisoned") for n in range(20)),
             job="load",
         )
-        call(app, "dlq", "replay", "--all", "--yes")
-        call(app, "discard", "--job", "load", "--audience", "vip", "--yes")
+        call("dlq", "replay", "--all", "--yes")
+        call("discard", "--job", "load", "--audience", "vip", "--yes")
         relay.publish(*(payload(f"p{n}@example.com", minute=minute) for n in range(20)))
 
     assert len(watched) > 10

@@ -6,7 +6,6 @@ import time
 import orjson
 import pytest
 
-from segrelay.ops.main import app
 from segrelay.worker.errors import UsageWrong
 from tests.integration.ops.relay import payload
 
@@ -15,7 +14,7 @@ pytestmark = pytest.mark.also_sealed
 
 @pytest.fixture
 def why(call):
-    return lambda profile: orjson.loads(call(app, "why", profile, "--json").stdout)
+    return lambda profile: orjson.loads(call("why", profile, "--json").stdout)
 
 
 @pytest.fixture
@@ -52,7 +51,7 @@ def test_it_ends_with_how_often_and_when_the_last_event_was_delivered(relay, why
     relay.drain_all()
 
     delivered, again = why("ann@example.com")["timeline"][-2:]
-    last = call(app, "why", "ann@example.com").stdout.splitlines()[-1]
+    last = call("why", "ann@example.com").stdout.splitlines()[-1]
 
     assert (delivered["what"], delivered["detail"]) == ("delivered", "answered 200")
     assert again["what"] == "skipped"
@@ -74,7 +73,7 @@ def test_a_person_is_found_however_the_value_is_written(why):
 @pytest.mark.usefixtures("ann")
 def test_no_profile_field_is_printed(call):
     commands = ("why", "ann@example.com"), ("why", "ann@example.com", "--json")
-    printed = "".join(call(app, *words).stdout for words in commands)
+    printed = "".join(call(*words).stdout for words in commands)
 
     assert "ann@example.com" not in printed
     assert "vip-exit" in printed
@@ -82,7 +81,7 @@ def test_no_profile_field_is_printed(call):
 
 def test_of_a_stranger_nothing_is_known(why, call):
     assert why("nobody@example.com")["known"] is False
-    assert "Nothing is known" in call(app, "why", "nobody@example.com").stdout
+    assert "Nothing is known" in call("why", "nobody@example.com").stdout
     with pytest.raises(UsageWrong, match="can't be anybody's email"):
         why(" ")
 
@@ -102,7 +101,7 @@ def test_what_is_in_the_quarantine_is_found(relay, why):
 def test_of_whom_nothing_was_delivered_it_does_not_point_to_the_ledger(relay, why, sandbox, call):
     sandbox.settings(error_shares={"503": 1.0})
     relay.deliver(payload("ann@example.com"))
-    call(app, "discard", "--all", "--yes")
+    call("discard", "--all", "--yes")
 
     assert why("ann@example.com")["verdict"] == "Nothing waits. Nothing was delivered."
 
@@ -110,7 +109,7 @@ def test_of_whom_nothing_was_delivered_it_does_not_point_to_the_ledger(relay, wh
 def test_what_waits_says_why(relay, why, sandbox, call):
     sandbox.settings(poison="poisoned", poison_status=400)
     relay.deliver(payload("ann@example.com", status="poisoned"))
-    call(app, "pause", "vip-enter", "--why", "for the night")
+    call("pause", "vip-enter", "--why", "for the night")
 
     [waiting] = why("ann@example.com")["waiting"]
 
@@ -144,6 +143,6 @@ def test_a_delivery_of_a_large_request_is_told_with_time_and_status(relay, why, 
         assert moment["at"] >= before
         assert moment["detail"] == "answered 200"
         assert one["verdict"].startswith("The last event (enter of vip at 20")
-    erased = call(app, "erase", people[0], "--yes")
+    erased = call("erase", people[0], "--yes")
     assert erased.exit_code == 0
     assert not why(people[0])["known"]

@@ -2,10 +2,9 @@
 
 import orjson
 import pytest
-from typer.testing import CliRunner
 
-from segrelay.ops.main import app
 from segrelay.worker.errors import UsageWrong
+from tests.commands import called
 from tests.unit.producer.payload_samples import ENTER, VIP, wrapped
 
 
@@ -28,14 +27,7 @@ def publish(publisher_of, settings):
 @pytest.fixture
 def run(settings, monkeypatch):
     monkeypatch.setenv("SEGRELAY_CONFIG", str(settings.source))
-
-    def call(*arguments):
-        result = CliRunner().invoke(app, list(arguments))
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    return call
+    return called
 
 
 def test_what_was_learned_is_listed_with_the_triggers_that_want_it(run, publish):

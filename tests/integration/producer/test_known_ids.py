@@ -168,12 +168,6 @@ def test_an_audience_that_can_not_be_told_is_refused(client, name, told_id, says
         named_audience(AudienceStore(client), name, told_id)
 
 
-def test_what_a_person_told_is_learned(client):
-    named_audience(AudienceStore(client), "vip", VIP)
-
-    assert client.hget(keys.AUDIENCES, VIP) == b"vip"
-
-
 def test_the_check_names_a_sync_that_tells_the_id_of_another_audience(told, client):
     client.hset(keys.AUDIENCES, VIP, "gold")
     settings = told(sync(audience_id=VIP), sync("gold", audience="gold", audience_id=OTHER))

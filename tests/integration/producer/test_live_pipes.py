@@ -119,14 +119,6 @@ def test_of_several_payloads_on_a_line_the_line_itself_is_named(sending, client)
     assert "from line 2 on again is safe" in told
 
 
-def test_a_pipe_that_ends_is_sent_whole(sending, client):
-    process = sending("-", "--json")
-
-    out, _ = process.communicate(b"\n".join(line(number) for number in range(3_000)), LIMIT_SECONDS)
-
-    assert orjson.loads(out)["accepted"] == len(entries(client)) == 3_000
-
-
 def test_a_table_in_a_pipe_is_refused_at_once(sending):
     process = sending("-")
 

@@ -7,10 +7,8 @@ from urllib.parse import urlsplit
 
 import orjson
 import pytest
-from typer.testing import CliRunner
 
 from segrelay.ops.kept import QuarantinedRecords
-from segrelay.ops.main import app
 from segrelay.ops.state.waiting import EVERYTHING
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
@@ -18,6 +16,7 @@ from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.worker.contract.redis import accept
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.errors import RedisUnavailable
+from tests.commands import called
 from tests.integration.producer.cutting_proxy import CuttingProxy
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import ENTER, wrapped
@@ -169,7 +168,7 @@ def test_one_impossible_date_and_one_lost_answer_cost_nothing_else(
     file.write_bytes(b"\n".join(texts(*lines)))
     proxy.cut(ACCEPT)
 
-    result = CliRunner().invoke(app, ["send", str(file), "--json"])
+    result = called("send", file, "--json")
 
     document = orjson.loads(result.stdout)
     [problem] = document["problems"]

@@ -14,7 +14,6 @@ from segrelay.worker.errors import (
     ConfigurationInvalid,
     LyticsRefused,
     LyticsUnavailable,
-    ScanExpired,
 )
 from tests.rig import SandboxProcess
 from tests.waiting import allowed
@@ -77,15 +76,6 @@ def test_what_can_succeed_later_is_tried_again(
     assert len(rows) == 230
 
 
-def test_an_expired_token_means_that_the_scan_begins_anew(sandbox: SandboxProcess) -> None:
-    with api(sandbox) as lytics:
-        start = lytics.scan("vip").following
-        sandbox.settings(lytics={"page_token_seconds": 0.0001})
-
-        with pytest.raises(ScanExpired, match="begins anew"):
-            lytics.scan("vip", start=start)
-
-
 def test_a_refused_token_is_named_but_never_printed(sandbox: SandboxProcess) -> None:
     sandbox.settings(lytics={"token": "another"})
 
@@ -93,11 +83,6 @@ def test_a_refused_token_is_named_but_never_printed(sandbox: SandboxProcess) -> 
         lytics.scan("vip")
 
     assert TOKEN not in str(told.value)
-
-
-def test_an_audience_that_does_not_exist_is_named(sandbox: SandboxProcess) -> None:
-    with api(sandbox) as lytics, pytest.raises(LyticsRefused, match="no-such"):
-        lytics.scan("no-such")
 
 
 def test_an_outage_ends_after_some_tries_with_what_it_was(sandbox: SandboxProcess) -> None:
@@ -111,24 +96,6 @@ def test_who_does_not_exist_is_none(sandbox: SandboxProcess) -> None:
     with api(sandbox) as lytics:
         assert lytics.profile("email", "nobody@example.com") is None
         assert lytics.profile("email", "p1@example.com") is not None
-
-
-def test_a_template_is_created_updated_and_listed(sandbox: SandboxProcess) -> None:
-    with api(sandbox) as lytics:
-        made = lytics.create_template("enter", "{}", description="Our entrance")
-        lytics.update_template(made, "{ a: 1 }")
-
-        assert [each["id"] for each in lytics.list_templates()] == [made]
-    assert sandbox.get("lytics/templates") == [{"name": "enter", "source": "{ a: 1 }"}]
-
-
-def test_a_template_that_was_created_or_updated_can_be_tested(sandbox: SandboxProcess) -> None:
-    with api(sandbox) as lytics:
-        made = lytics.create_template("tested", "{ a: 1 }")
-        first = lytics.test_template(made, {"entity": {}})
-        lytics.update_template(made, "{ a: 2 }")
-
-        assert (first, lytics.test_template(made, {"entity": {}})) == ({"a": 1}, {"a": 2})
 
 
 def test_a_token_that_is_not_set_is_named() -> None:

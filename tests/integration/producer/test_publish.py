@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from segrelay.producer.events.payloads import Payload
-from segrelay.producer.publish import Publisher, open_publisher
+from segrelay.producer.publish import open_publisher
 from segrelay.producer.publishing.published import Portion, PublishOptions
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.worker.contract.events import Event
@@ -116,42 +116,12 @@ def test_an_event_says_itself_whether_it_starts_journeys(publisher, client):
     assert [entry.header.skip_hook for entry in entries(client)] == [False, True]
 
 
-def test_an_integer_that_a_double_cannot_hold_is_carried_as_text(configure, publisher_of, client):
-    text = (
-        b'{"email":"ann@example.com","small":9007199254740992,"large":9007199254740993,'
-        b'"huge":-12345678901234567890123,"deep":{"ids":[1,9007199254740995]},"real":1.5,'
-        b'"segment_events":[{"slug":"vip","event":"enter","enter":"2026-11-01T10:00:00Z"}]}'
-    )
-    exporting = trigger("few", export_fields=["large", "small"])
-    publisher = publisher_of(configure(trigger("whole"), exporting))
-
-    publisher.publish([text])
-
-    profiles = {entry.trigger: entry.profile for entry in entries(client)}
-    assert profiles["whole"]["small"] == 2**53
-    assert profiles["whole"]["large"] == profiles["few"]["large"] == "9007199254740993"
-    assert profiles["whole"]["huge"] == "-12345678901234567890123"
-    assert profiles["whole"]["deep"] == {"ids": [1, "9007199254740995"]}
-
-
 def test_two_people_whose_ids_are_one_double_stay_two(configure, publisher_of, client):
     publisher = publisher_of(configure(identity="loyalty"))
 
     publisher.publish([payload(loyalty=2**53 + extra) for extra in (0, 1)])
 
     assert len({entry.header.digest for entry in entries(client)}) == 2
-
-
-def test_a_dry_run_says_what_would_come_of_it_and_writes_nothing(configure, client, waker):
-    publisher = Publisher(client, configure(), waker=waker, dry_run=True)
-    stranger = payload(1, segment_events=[{**ENTER, "id": None, "slug": "vipp"}])
-    only_id = payload(2, segment_events=[{**ENTER, "slug": None}])
-
-    published = publisher.publish([payload(0), stranger, b"{", only_id])
-
-    assert (published.accepted, published.unmatched, published.refused) == (2, 1, 1)
-    assert client.keys("*") == []
-    assert waker.woken == []
 
 
 def test_what_nobody_thought_of_costs_one_event_and_not_the_others(publisher, client):
@@ -218,31 +188,6 @@ def test_what_is_refused_or_unmatched_costs_the_others_nothing(publisher, client
     ]
     kept = sorted((record.reason, record.audience) for record in Quarantine(client).records())
     assert kept == [("no_trigger", "vipp"), *[("unreadable", "")] * 3]
-
-
-def test_an_event_older_than_the_ledger_is_kept_and_not_accepted(publisher, client):
-    published = publisher.publish(
-        [payload(0), payload(1, segment_events=[{**ENTER, "enter": "2001-01-01T00:00:00Z"}])]
-    )
-
-    assert (published.accepted, published.refused, published.forgotten) == (1, 1, 1)
-    [kept] = Quarantine(client).records()
-    assert kept.reason == "older_than_ledger"
-
-
-def test_what_is_nested_too_deep_is_refused_and_kept(publisher, client):
-    deep = b'{"email":"a@b.c","deep":%s,"segment_events":[%s]}' % (
-        b"[" * 300 + b"]" * 300,
-        orjson.dumps(ENTER),
-    )
-
-    published = publisher.publish([deep, payload()])
-
-    [problem] = published.problems
-    assert (published.accepted, problem.reason, problem.audience) == (1, "unreadable", "vip")
-    assert "nested deeper" in problem.message
-    [record] = Quarantine(client).records()
-    assert b"[[[[" in Quarantine(client).text(record.id)
 
 
 def test_a_profile_that_is_too_large_is_refused_unless_few_fields_are_exported(

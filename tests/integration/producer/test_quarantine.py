@@ -4,13 +4,13 @@ import orjson
 import pytest
 
 from segrelay.ops.kept import QuarantinedRecords
-from segrelay.ops.state.waiting import EVERYTHING, Filter
+from segrelay.ops.state.waiting import EVERYTHING
 from segrelay.producer.events.payloads import Refused
 from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.publishing.quarantine import Quarantine
 from tests.configuration import trigger
 from tests.integration.producer.redis_contents import counts, entries
-from tests.unit.producer.payload_samples import ENTER, VIP, wrapped
+from tests.unit.producer.payload_samples import ENTER, wrapped
 
 CAP = 1_000_000
 
@@ -59,23 +59,6 @@ def test_what_is_removed_frees_its_bytes(quarantine):
     assert (quarantine.totals().records, quarantine.totals().bytes) == (0, 0)
 
 
-@pytest.mark.parametrize(
-    ("wanted", "expected"),
-    [
-        (Filter(), 3),
-        (Filter(audience="b"), 1),
-        (Filter(reason="no_trigger"), 2),
-        (Filter(reason="no_trigger", audience="b"), 0),
-        (Filter(ids=frozenset({"nobody"})), 0),
-    ],
-)
-def test_records_are_selected(quarantine, client, configure, wanted, expected):
-    kept = [record(1), record(2, audience="c"), record(3, audience="b", reason="bad_time")]
-    quarantine.keep(kept, now_ms=1, cap_bytes=CAP)
-
-    assert len(list(QuarantinedRecords(client, configure()).find(wanted))) == expected
-
-
 @pytest.mark.parametrize("skip_hook", [True, False])
 def test_retry_places_what_now_has_a_trigger_and_nothing_else(
     configure, publisher_of, quarantine, client, *, skip_hook
@@ -97,15 +80,6 @@ def test_retry_places_what_now_has_a_trigger_and_nothing_else(
     assert counts(client)["job|load|accepted"] == 3
 
 
-def test_retry_places_what_now_has_a_known_audience(publisher, quarantine, client, configure):
-    publisher.publish([payload(1, slug=None)])
-    publisher.publish([payload(2)])
-
-    work = QuarantinedRecords(client, configure()).replay(Filter(reason="unknown_audience"))
-
-    assert (sum(work.steps()), quarantine.totals().records) == (1, 0)
-
-
 def test_a_change_without_a_time_keeps_its_arrival(configure, publisher_of, quarantine, client):
     change = {"email": "ann@example.com", "segment_events": [{"slug": "vip", "event": "change"}]}
     publisher_of(configure()).publish([orjson.dumps(change)])
@@ -116,13 +90,3 @@ def test_a_change_without_a_time_keeps_its_arrival(configure, publisher_of, quar
 
     [entry] = entries(client)
     assert entry.header.time_us // 1_000 == kept.first_seen_ms
-
-
-def test_a_payload_with_several_events_keeps_only_what_was_not_placed(publisher, quarantine):
-    mixed = wrapped(segment_events=[ENTER, {"slug": "x", "event": "enter", "enter": "never"}])
-
-    publisher.publish([orjson.dumps(mixed)])
-
-    [kept] = quarantine.records()
-    assert (kept.audience, kept.reason) == ("x", "bad_time")
-    assert VIP.encode() not in quarantine.text(kept.id)

@@ -1,15 +1,16 @@
 """`segrelay quarantine` as a person calls it."""
 
+from functools import partial
+
 import orjson
 import pytest
-from typer.testing import CliRunner
 
-from segrelay.ops.main import app
 from segrelay.producer.events.payloads import Refused
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.worker.contract.printable import MASK
 from segrelay.worker.contract.words import Refusal
 from segrelay.worker.errors import UsageWrong
+from tests.commands import called
 from tests.unit.producer.payload_samples import ENTER, wrapped
 
 
@@ -21,16 +22,7 @@ def run(configure, publisher_of, monkeypatch):
     mistyped = wrapped(source="secret", segment_events=[{**ENTER, "id": None, "slug": "vipp"}])
     late = wrapped(segment_events=[{**ENTER, "enter": "never"}])
     publisher_of(settings).publish([orjson.dumps(mistyped), orjson.dumps(late), b'{"email": "e@x"'])
-
-    def call(*arguments, stdin=None):
-        result = CliRunner().invoke(
-            app, ["quarantine", *(str(one) for one in arguments)], input=stdin
-        )
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    return call
+    return partial(called, "quarantine")
 
 
 def listed(run, *arguments):

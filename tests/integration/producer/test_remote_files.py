@@ -54,16 +54,6 @@ def test_parquet_is_read_from_a_bucket(s3, tmp_path):
     assert len(emails(url)) == 100
 
 
-def test_an_object_with_other_content_has_another_digest(s3):
-    def digest(content):
-        with opened(put(s3, "people.json", content)) as file:
-            return file.digest
-
-    first = digest(rows(3))
-    assert digest(rows(3)) == first
-    assert digest(rows(3).replace(b"p1@", b"p7@")) != first
-
-
 @pytest.mark.usefixtures("s3")
 def test_a_url_with_a_password_is_refused_and_not_shown():
     with (

@@ -1,17 +1,17 @@
 """`segrelay send` as a person calls it."""
 
 import threading
+from functools import partial
 
 import orjson
 import pytest
-from typer.testing import CliRunner
 
-from segrelay.ops.main import app
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.worker.contract.outcomes import End, pack
 from segrelay.worker.contract.redis.acts import Act
 from segrelay.worker.contract.triggers import TRIGGER, Pause, field_of, set_pause
 from segrelay.worker.errors import RedisUnavailable, SourceDamaged, UsageWrong
+from tests.commands import called
 from tests.integration.producer.redis_contents import entries
 from tests.unit.producer.payload_samples import ENTER, wrapped
 from tests.waiting import patient, until
@@ -27,14 +27,7 @@ def run(configure, monkeypatch):
     """Call the command; what it raises reaches the test."""
     settings = configure()
     monkeypatch.setenv("SEGRELAY_CONFIG", str(settings.source))
-
-    def call(*arguments, stdin=None):
-        result = CliRunner().invoke(app, ["send", *map(str, arguments)], input=stdin)
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    return call
+    return partial(called, "send")
 
 
 @pytest.fixture
@@ -263,7 +256,7 @@ def test_what_a_payload_holds_is_escaped_before_a_terminal_sees_it(run, file, cl
         *(["quarantine", "list"], ["quarantine", "list", "--json"], ["audience", "list"]),
         *(["quarantine", "show", record.id] for record in Quarantine(client).records()),
     ]
-    texts = [CliRunner().invoke(app, command).output for command in commands]
+    texts = [called(*command).output for command in commands]
     texts.append(run(source).output)
 
     assert "vip\\x1b[2J\\u202e" in texts[0]

@@ -33,21 +33,6 @@ def test_a_wake_up_leaves_a_message_in_the_queue(configure, client):
     assert headers["ignore_result"] is True
 
 
-def test_partitions_that_are_woken_together_share_a_round_trip_and_keep_their_order(
-    configure, client
-):
-    waker = CeleryWaker(configure())
-    waker.wake([("insider", 0)], queue="live")
-    before = client.info("commandstats")["cmdstat_evalsha"]["calls"]
-
-    waker.wake([("insider", number) for number in range(1, 700)], queue="live")
-
-    messages = [orjson.loads(each) for each in client.lrange("segrelay.live", 0, -1)]
-    shown = [each["headers"]["argsrepr"] for each in reversed(messages)]
-    assert shown == [f"insider, partition {number}, live" for number in range(700)]
-    assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == before + 2
-
-
 def publish(client, settings, *people):
     publisher = Publisher(client, settings, waker=CeleryWaker(settings))
     return publisher.publish([orjson.dumps(wrapped(email=person)) for person in people])
@@ -71,15 +56,6 @@ def test_what_is_accepted_leaves_its_wake_up_with_the_same_write(configure, clie
     shown = {each["headers"]["argsrepr"] for each in messages}
     assert shown == {f"insider, partition {number}, live" for number in range(16)}
     assert len({each["headers"]["id"] for each in messages}) == len(messages) == 16
-
-
-def test_what_was_woken_before_is_not_woken_again_by_a_write(configure, client):
-    settings = configure()
-
-    publish(client, settings, "ann@example.com")
-    publish(client, settings, "ann@example.com")
-
-    assert len(rebuilt(client)) == 1
 
 
 def test_a_queue_that_takes_no_message_undoes_nothing_of_what_was_accepted(configure, client):
@@ -147,8 +123,3 @@ def test_every_transport_option_is_one_that_kombu_knows(configure):
     options = broker_options(configure())["broker_transport_options"]
 
     assert set(options) <= set(Channel.from_transport_options)
-
-
-@pytest.mark.parametrize("queue", ["segrelay.live", "segrelay.backfill"])
-def test_both_queues_are_declared(configure, queue):
-    assert queue in [declared.name for declared in broker_options(configure())["task_queues"]]

@@ -117,12 +117,6 @@ def test_an_orderly_end_resets_no_connection_and_loses_nothing(
     assert relay.waiting() == 400
 
 
-def test_a_body_that_can_not_be_placed_is_quarantined_and_answered_200(relay: Relay) -> None:
-    answers = [relay.post(body).json() for body in (b"no JSON", b'{"users": []}', b"{}")]
-
-    assert answers == [{"accepted": 0, "quarantined": 1}] * 3
-
-
 def test_a_check_says_that_it_receives_and_stores_nothing(relay: Relay) -> None:
     ran = run(own_command("serve", "--check", "--json"), env=relay.environment)
 

@@ -1,16 +1,14 @@
 """The sandbox as every destination: what it checks, what it answers, and its commands."""
 
 import json
-import time
 
 import httpx
 import pytest
-from typer.testing import CliRunner
 
 from segrelay.ops.config.commands import check_tokens
-from segrelay.ops.main import app
 from segrelay.worker.contract.settings import load_settings
-from segrelay.worker.errors import UsageWrong
+from segrelay.worker.errors import OperationsMustAct, UsageWrong
+from tests.commands import called
 from tests.rig import SandboxProcess
 from tests.waiting import allowed, until
 
@@ -36,12 +34,7 @@ def client(process):
 
 @pytest.fixture
 def run(process):
-    def called(*arguments):
-        result = CliRunner().invoke(app, ["sandbox", *arguments, "--url", process.url])
-        assert result.exit_code == 0, result.output
-        return result.output
-
-    return called
+    return lambda *arguments: called("sandbox", *arguments, "--url", process.url).output
 
 
 def token(client, **form):
@@ -95,19 +88,6 @@ def test_the_sandbox_answers_as_it_is_told(client, run):
     assert client.post("/to/third", json={"email": "ann@example.com"}).status_code == 200
 
 
-def test_an_outage_a_wrong_key_and_slowness_come_and_go(client, run):
-    run("set", 'failures=[{"status": 503}]')
-    assert client.post("/to/other").status_code == 503
-    run("set", "failures=[]")
-    run("set", "credentials_status=401")
-    assert client.post("/to/other").status_code == 401
-    run("set", "credentials_status=0", "latency_seconds=0.3")
-    begun = time.monotonic()
-    assert client.post("/to/other").status_code == 200
-    assert time.monotonic() - begun >= 0.3
-    run("set", "latency_seconds=0")
-
-
 def test_people_come_from_a_file_and_columns_are_a_switch(process, run, tmp_path):
     people = tmp_path / "people.ndjson"
     people.write_text('{"_uid": "1", "segments": ["vip"], "email": "ann@example.com"}\n')
@@ -124,19 +104,12 @@ def test_people_come_from_a_file_and_columns_are_a_switch(process, run, tmp_path
 )
 def test_a_switch_that_is_none_is_named(process, given, message):
     with pytest.raises(UsageWrong, match=message):
-        CliRunner().invoke(
-            app,
-            ["sandbox", "set", given, "--url", process.url],
-            standalone_mode=False,
-            catch_exceptions=False,
-        )
+        called("sandbox", "set", given, "--url", process.url)
 
 
 def test_a_sandbox_that_is_not_there_is_named():
-    result = CliRunner().invoke(app, ["sandbox", "requests", "--url", "http://127.0.0.1:9"])
-
-    assert result.exit_code == 1
-    assert "No sandbox answers at http://127.0.0.1:9" in str(result.exception or result.output)
+    with pytest.raises(OperationsMustAct, match="No sandbox answers at http://127"):
+        called("sandbox", "requests", "--url", "http://127.0.0.1:9")
 
 
 LOGIN = """\

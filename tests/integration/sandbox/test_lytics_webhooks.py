@@ -81,16 +81,6 @@ def test_each_move_arrives_as_an_audience_trigger(sandbox: SandboxProcess) -> No
     assert {body["data"]["email"] for body in found.bodies} == {row["email"] for row in PEOPLE}
 
 
-def test_batches_are_arrays(sandbox: SandboxProcess) -> None:
-    with receiver() as found:
-        batched = {"batch_requests": True, "batch_size": 8, "worker_count": 1}
-        sandbox.post("lytics/jobs", {"webhook_url": found.url, **batched})
-        all_enter(sandbox)
-        until(lambda: job(sandbox)["sent"] == len(PEOPLE))
-
-    assert [len(body) for body in found.bodies] == [8, 8, 4]
-
-
 def test_a_503_is_tried_again_and_a_413_is_omitted(sandbox: SandboxProcess) -> None:
     with receiver(503, 413) as found:
         sandbox.post("lytics/jobs", {"webhook_url": found.url, "worker_count": 1})

@@ -8,7 +8,7 @@ from segrelay.ops.embedded import stop
 from segrelay.ops.main import app
 from segrelay.ops.sandbox import forget_sandbox_run, marked_as_sandbox_run
 from segrelay.worker.contract.settings import load_settings
-from segrelay.worker.errors import OperationsMustAct, UsageWrong
+from segrelay.worker.errors import UsageWrong
 
 SANDBOX = "http://127.0.0.1:8901"
 
@@ -98,15 +98,6 @@ def test_a_sandbox_run_that_has_ended_refuses_nothing(settings):
         pass
 
     assert "127.0.0.1:1" in called("redis", "status").exception.message
-
-
-def test_a_second_sandbox_run_of_a_folder_is_refused_by_the_first_ones_address(settings):
-    with (
-        marked_as_sandbox_run(settings, SANDBOX),
-        pytest.raises(OperationsMustAct, match=SANDBOX),
-        marked_as_sandbox_run(settings, "http://127.0.0.1:8902"),
-    ):
-        pass
 
 
 def test_a_reset_leaves_alone_what_no_sandbox_run_has_made(settings, folder):

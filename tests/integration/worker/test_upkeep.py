@@ -1,13 +1,10 @@
 """Templates that change while a process works: what it takes over, and what it keeps."""
 
 import asyncio
-import time
 from contextlib import ExitStack, closing
 
 import pytest
 
-from segrelay.jsonnet.renderer import Renderer
-from segrelay.templates import LYTEMPLATES
 from segrelay.worker.batch.partition import Stop
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.connection import connect
@@ -109,27 +106,6 @@ def test_a_template_that_was_broken_at_the_start_is_taken_over_when_it_is_mended
 
     assert not runtime.upkeep.stopped
     runtime.close()
-
-
-def seconds_of_a_first_look(folder, redis_url, *, triggers):
-    """Return the processor time of looking at a template with a long import."""
-    names = [f"t{number}" for number in range(triggers)]
-    settings = load_settings(written(folder.parent, redis_url, *names))
-    with closing(Runtime(settings)) as runtime:
-        upkeep = Upkeep(settings, Renderer(folder, LYTEMPLATES), runtime.upkeep.triggers)
-        begun = time.process_time()
-        upkeep.look()
-        return time.process_time() - begun
-
-
-def test_a_template_is_read_once_however_many_triggers_it_has(folder, redis_url):
-    fields = ", ".join(f"f{number}: [{number}, '{number}']" for number in range(2_000))
-    (folder / "part.libsonnet").write_text("{ a: 1, " + fields + " }")
-
-    one = seconds_of_a_first_look(folder, redis_url, triggers=1)
-    many = seconds_of_a_first_look(folder, redis_url, triggers=40)
-
-    assert many < 10 * one
 
 
 def test_what_a_process_takes_over_is_the_newest_and_what_it_inherited_is_not(folder, redis_url):

@@ -6,17 +6,12 @@ import subprocess
 import sys
 import weakref
 from contextlib import closing
-from itertools import takewhile
 from pathlib import Path
 
 import pytest
 
-from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.batch.partition import Stop
-from segrelay.worker.contract import keys
 from segrelay.worker.contract.own_processes import processors
-from segrelay.worker.contract.redis.connection import connect
-from segrelay.worker.contract.redis.scripts import digest
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import UsageWrong
 from segrelay.worker.node.loading import load
@@ -62,25 +57,6 @@ def test_what_the_configuration_does_not_name_is_not_drained(settings, name, num
 
     with closing(Runtime(settings, loaded)) as runtime, pytest.raises(UsageWrong, match=why):
         runtime.drain(name, number, Stop())
-
-
-def test_the_names_of_the_ledger_are_read_once_after_the_lease_was_taken(
-    settings: Settings, redis_url: str
-):
-    loaded = load(settings, lambda question: question())
-
-    with closing(connect(redis_url)) as client, closing(Runtime(settings, loaded)) as runtime:
-        runtime.connect()
-        runtime.drain("d", 0, Stop())  # Redis knows the scripts
-        with client.monitor() as monitor:
-            runtime.drain("d", 0, Stop())
-            client.echo("over")
-            told = list(takewhile(lambda one: one["command"] != "ECHO over", monitor.listen()))
-
-    take = f"EVALSHA {digest(scripts.source('take'))}"
-    asked = [" ".join(one["command"].split(" ")[:2]) for one in told if one["client_type"] != "lua"]
-    found = [one for one in asked if one in {take, f"HGETALL {keys.NAMES}"}]
-    assert found == [take, f"HGETALL {keys.NAMES}"]
 
 
 def test_there_are_two_processes_for_each_core_and_two_more(settings: Settings):

@@ -3,7 +3,6 @@
 import orjson
 import pytest
 
-from segrelay.ops.main import app
 from segrelay.worker.errors import UsageWrong
 from tests.integration.ops.audiences.test_replaced_audience import members, people
 from tests.integration.ops.relay import payload
@@ -13,7 +12,7 @@ COUNT = 12
 
 
 def listed(call, slug):
-    rows = orjson.loads(call(app, "audience", "list", "--json").stdout)["audiences"]
+    rows = orjson.loads(call("audience", "list", "--json").stdout)["audiences"]
     return next(row for row in rows if row["slug"] == slug)
 
 
@@ -29,11 +28,11 @@ def test_an_audience_is_counted_by_the_ledger(relay, call):
     found = row["destinations"]["insider"]
     assert (found["members"], found["left"], row["ids"]) == (1, 1, ["vipvipvip"])
     assert row["triggers"] == ["vip-enter", "vip-exit"]
-    assert "vip-enter, vip-exit" in call(app, "audience", "list").stdout
+    assert "vip-enter, vip-exit" in call("audience", "list").stdout
 
 
 def test_who_is_in_an_audience_that_is_retired_leaves_it(relay_of_a_sync, call, sandbox):
-    answer = call(app, "audience", "retire", "vip", "--yes", "--json")
+    answer = call("audience", "retire", "vip", "--yes", "--json")
     told = orjson.loads(answer.stdout)
     relay_of_a_sync.drain()
 
@@ -47,7 +46,7 @@ def test_for_whom_there_is_no_name_nothing_is_published(relay, call):
     relay.deliver(payload("ann@example.com"), payload("bob@example.com"))
     file = people(relay, ["Ann@example.com"])
 
-    told = call(app, "audience", "retire", "vip", "--people", file, "--yes", "--json")
+    told = call("audience", "retire", "vip", "--people", file, "--yes", "--json")
 
     assert told.exit_code == 1
     assert orjson.loads(told.stdout) == {
@@ -65,4 +64,4 @@ def test_an_audience_that_no_trigger_lets_go_is_not_retired(relay, call):
     relay.configure("")
 
     with pytest.raises(UsageWrong, match="No trigger wants the exit"):
-        call(app, "audience", "retire", "vip", "--yes")
+        call("audience", "retire", "vip", "--yes")

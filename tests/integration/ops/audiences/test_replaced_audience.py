@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import pytest
 
-from segrelay.ops.main import app
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from tests.configuration import DELETE, UPSERT, trigger
@@ -57,21 +56,7 @@ def inside(relay):
 
 def retire(relay, call, emails=EVERYBODY):
     command = ("audience", "retire", OLD, "--people", people(relay, emails), "--yes", "--json")
-    return call(app, *command)
-
-
-def test_an_id_that_comes_with_another_slug_is_refused_until_a_person_says_which_holds(
-    inside, call, sandbox
-):
-    refused = inside.publish(told("new@example.com", NEW))
-    call(app, "audience", "set", OLD_ID, NEW)
-    still_refused = inside.publish(payload("late@example.com"))
-    replayed = call(app, "quarantine", "replay", "--reason", "audience_conflict")
-    inside.drain()
-
-    assert (refused.refused, still_refused.refused, replayed.exit_code) == (1, 1, 0)
-    assert members(sandbox, NEW) == {"new@example.com"}
-    assert members(sandbox, OLD) == set(EVERYBODY)
+    return call(*command)
 
 
 def test_in_the_end_everybody_is_in_the_new_audience_only_and_nobody_who_left_is_in_either(
@@ -84,15 +69,15 @@ def test_in_the_end_everybody_is_in_the_new_audience_only_and_nobody_who_left_is
     inside.publish(*(payload(email, OLD, "exit", minute=5) for email in LEAVERS[5:]))
     inside.publish(payload("waits@example.com", minute=5))
 
-    call(app, "audience", "set", OLD_ID, NEW)
+    call("audience", "set", OLD_ID, NEW)
     rows = people(inside, [*STAYERS, "waits@example.com"])
-    started = call(app, "backfill", "start", rows, "--audience", NEW, "--as-of", "now")
+    started = call("backfill", "start", rows, "--audience", NEW, "--as-of", "now")
     now = (datetime.now(UTC) - BEGUN_AT) / timedelta(minutes=1)
     inside.deliver(told(STAYERS[0], NEW, "exit", minute=now + 2))
     assert members(sandbox, NEW) == {*STAYERS[1:], "waits@example.com"}
     inside.publish(told("last@example.com", OLD, minute=6, audience_id=""))
     retired = retire(inside, call, [*EVERYBODY, "waits@example.com"])
-    replayed = call(app, "dlq", "replay", "--all", "--yes")
+    replayed = call("dlq", "replay", "--all", "--yes")
     inside.drain_all()
 
     assert (started.exit_code, retired.exit_code, replayed.exit_code) == (0, 0, 0)

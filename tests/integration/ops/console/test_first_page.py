@@ -4,7 +4,6 @@ import re
 
 import pytest
 
-from segrelay.ops.main import app
 from tests.integration.ops.console.conftest import PROXY, browser_at
 from tests.integration.ops.relay import payload
 from tests.journeys.console.world import words
@@ -13,7 +12,7 @@ from tests.journeys.console.world import words
 @pytest.fixture(autouse=True)
 def waiting(relay, call):
     relay.configure()
-    call(app, "pause", "vip-enter", "--why", "a test")
+    call("pause", "vip-enter", "--why", "a test")
     relay.publish(payload("ann@example.com"), payload("ben@example.com", audience=""))
 
 

@@ -8,7 +8,6 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 import pytest
 
 from segrelay.ops.console.rights import hash_password
-from segrelay.ops.main import app
 from tests.configuration import trigger
 from tests.integration.ops.console.conftest import OWN, PROXY, browser_at
 from tests.integration.ops.relay import EXIT, LYTICS, payload
@@ -58,7 +57,7 @@ def hostile(relay, sandbox, call, monkeypatch):
     sandbox.settings(failures=[{"status": 400, "contains": "users", "message": HOSTILE}])
     relay.publish(payload("a0@example.com"))
     relay.drain_all()
-    assert call(app, "pause", "vip-exit", "--why", HOSTILE).exit_code == 0
+    assert call("pause", "vip-exit", "--why", HOSTILE).exit_code == 0
     relay.publish(payload("w@example.com", direction="exit", last_name=HOSTILE), job="november")
 
 

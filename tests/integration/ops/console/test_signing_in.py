@@ -7,7 +7,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from segrelay.ops.console.rights import hash_password
-from segrelay.ops.main import app
 from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.errors import ConfigurationInvalid, UsageWrong
 from tests.integration.ops.console.conftest import OWN, browser_at
@@ -148,9 +147,9 @@ def test_of_two_hosts_neither_counts(application, hosts):
 
 def test_the_console_listens_for_others_only_with_users_whose_passwords_are_hashes(call):
     with pytest.raises(ConfigurationInvalid, match=r"console\.users\.NAME"):
-        call(app, "console", "--listen", "0.0.0.0:0")
+        call("console", "--listen", "0.0.0.0:0")
 
-    hashed = call(app, "console", "password", "--json", stdin="correct horse battery\n")
+    hashed = call("console", "password", "--json", stdin="correct horse battery\n")
     assert '"hash": "scrypt:' in hashed.stdout
     with pytest.raises(UsageWrong):
-        call(app, "console", "password", stdin="short\n")
+        call("console", "password", stdin="short\n")

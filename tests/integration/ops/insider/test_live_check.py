@@ -3,13 +3,11 @@
 import orjson
 import pytest
 
-from segrelay.ops.main import app
-
 
 @pytest.fixture
 def check(call):
     def run():
-        result = call(app, "config", "check", "--live", "--json")
+        result = call("config", "check", "--live", "--json")
         return result.exit_code, orjson.loads(result.stdout)
 
     return run

@@ -2,7 +2,7 @@
 
 import pytest
 
-from segrelay.ops.insider import InsiderReader, InsiderUnreadable, check_live
+from segrelay.ops.insider import InsiderReader, check_live
 from segrelay.worker.contract.settings import load_settings
 from tests.configuration import configuration, insider, table
 from tests.journeys.certificates import server_context, write_certificates
@@ -41,13 +41,3 @@ def test_the_authority_of_the_authorization_counts(settings_of):
     with InsiderReader(settings, settings.destinations["insider"]) as reader:
         assert reader.profile({"identifiers": {"email": "x@example.com"}}, ["email"])
     assert list(check_live(settings)) == []
-
-
-def test_without_the_authority_the_cause_is_named(settings_of):
-    settings = settings_of()
-
-    with (
-        InsiderReader(settings, settings.destinations["insider"]) as reader,
-        pytest.raises(InsiderUnreadable, match="nobody trusted here has signed its certificate"),
-    ):
-        reader.columns("contacts")

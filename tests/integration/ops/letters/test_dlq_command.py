@@ -3,7 +3,6 @@
 import orjson
 import pytest
 
-from segrelay.ops.main import app
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.errors import UsageWrong
 from tests.integration.ops.relay import READS_ID, payload
@@ -31,7 +30,7 @@ def dead(relay, sandbox):
 
 @pytest.fixture
 def dlq(call):
-    return lambda *arguments, stdin=None: call(app, "dlq", *arguments, stdin=stdin)
+    return lambda *arguments, stdin=None: call("dlq", *arguments, stdin=stdin)
 
 
 def listed(dlq, *filters):
@@ -304,7 +303,7 @@ def test_a_letter_that_died_for_want_of_an_id_is_delivered_once_the_id_is_known(
     del one["data"]["segment_events"][0]["id"]
     relay.deliver(one)
     dead = orjson.loads(dlq("replay", "--dry-run", "--json").stdout)
-    call(app, "audience", "set", "0" * 32, "vip")
+    call("audience", "set", "0" * 32, "vip")
 
     known = orjson.loads(dlq("replay", "--dry-run", "--json").stdout)
     assert dlq("replay", "--all", "--yes").exit_code == 0

@@ -8,16 +8,12 @@ import orjson
 import pytest
 import yaml
 
-from segrelay.ops.main import app
 from segrelay.ops.metrics.page import MetricsPage
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.errors import ConfigurationInvalid
-from tests.configuration import trigger
-from tests.integration.ops.relay import ENTER, EXIT, payload
+from tests.integration.ops.relay import payload
 from tests.metrics_comparison import differences, parse_metrics, sum_metric
-
-MOST_COMMANDS = 47
 
 
 def page_of(relay):
@@ -34,7 +30,7 @@ def test_the_metrics_equal_the_status(call, relay, sandbox):
     )
     relay.publish(payload("cleo@example.com", direction="exit"))
 
-    status = orjson.loads(call(app, "status", "--json").stdout)
+    status = orjson.loads(call("status", "--json").stdout)
     metrics = page_of(relay)
 
     assert all(status[kind] for kind in ("delivered", "skipped", "dead", "waiting"))
@@ -91,40 +87,6 @@ def test_a_redis_that_is_not_there_is_a_number_and_a_problem(relay):
     assert set(metrics) == {"segrelay_up", "segrelay_problems"}
     assert sum_metric(metrics, "segrelay_up") == 0
     assert sum_metric(metrics, "segrelay_problems", name="redis_unreachable", severity="ill") == 1
-
-
-def test_a_scrape_asks_as_few_times_for_many_triggers_as_for_few(relay):
-    few = commands_of_a_scrape(relay)
-
-    relay.configure(
-        EXIT,
-        triggers=ENTER
-        + "".join(trigger(f"more-{n}", template="enter.jsonnet") for n in range(200)),
-    )
-    for partition in relay.partitions():
-        counts = {f"accepted|more-{n}": 9 for n in range(200)}
-        relay.client.hset(
-            partition.counts, mapping=counts | {f"delivered|more-{n}": 9 for n in range(200)}
-        )
-
-    assert commands_of_a_scrape(relay) == few <= MOST_COMMANDS
-
-
-def commands_of_a_scrape(relay):
-    """Return how many commands a client sends for one page, beside those for each partition."""
-    page = MetricsPage(relay.client, relay.settings)
-    page.text()
-    sent: list[str] = []
-    with relay.client.monitor() as monitor:
-        page.text()
-        relay.client.echo("the end")
-        while not (sent and sent[-1].startswith("ECHO")):
-            found = monitor.next_command()
-            connects = found["command"].startswith(("AUTH", "CLIENT"))
-            if found["client_type"] != "lua" and not connects:
-                sent.append(found["command"])
-    tags = [partition.tag for partition in relay.partitions()]
-    return sum(not any(tag in command for tag in tags) for command in sent)
 
 
 def test_a_label_has_a_bounded_number_of_values(relay):
@@ -231,4 +193,4 @@ def test_every_panel_of_the_dashboard_asks_something():
 
 def test_other_machines_get_no_metrics_without_a_token(call):
     with pytest.raises(ConfigurationInvalid, match=r"metrics\.token is not set"):
-        call(app, "metrics", "--listen", "0.0.0.0:0")
+        call("metrics", "--listen", "0.0.0.0:0")

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 import orjson
 import pytest
 
-from segrelay.ops.main import app
 from segrelay.worker.adapters.redis.survey import RedisPresence
 from tests.integration.ops.relay import payload
 
@@ -31,7 +30,7 @@ def a_worker_that_comes(relay):
 @pytest.fixture
 def resume(call):
     def run(*names):
-        result = call(app, "resume", *names, "--timeout", "10s", "--json")
+        result = call("resume", *names, "--timeout", "10s", "--json")
         (one,) = orjson.loads(result.stdout)["resumed"]
         return result.exit_code, one["probe"]["outcome"], one["probe"]["message"]
 
@@ -66,7 +65,7 @@ def test_a_first_request_that_is_refused_again_is_told_with_its_cause(refused, r
 
 @pytest.mark.parametrize("status", ["fine", "poisoned"])
 def test_what_comes_of_the_first_request_of_a_trigger_is_told(relay, sandbox, call, resume, status):
-    call(app, "pause", "vip-enter")
+    call("pause", "vip-enter")
     sandbox.settings(poison="poisoned", poison_status=500)
     relay.publish(payload("ann@example.com", status=status))
 
@@ -78,12 +77,12 @@ def test_what_comes_of_the_first_request_of_a_trigger_is_told(relay, sandbox, ca
 
 
 def test_where_nothing_can_go_nothing_is_waited_for(relay, call, resume):
-    call(app, "pause", "vip-enter")
+    call("pause", "vip-enter")
     assert "nothing waits" in resume("vip-enter")[2]
 
     relay.publish(payload("ann@example.com"))
-    call(app, "pause", "vip-enter")
+    call("pause", "vip-enter")
     assert "no worker has been seen" in resume("vip-enter")[2]
 
-    call(app, "pause", "vip-enter", "insider")
+    call("pause", "vip-enter", "insider")
     assert "insider is paused" in resume("vip-enter")[2]

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 import orjson
 import pytest
 
-from segrelay.ops.main import app
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
 from segrelay.worker.contract.processes import WebhookRequest, keep_requests
@@ -99,7 +98,7 @@ def left_of(client, *emails):
 
 
 def erase(call, *arguments, code=0):
-    result = call(app, "erase", *arguments, "--yes", "--json")
+    result = call("erase", *arguments, "--yes", "--json")
     assert result.exit_code == code, result.output
     return orjson.loads(result.stdout)
 
@@ -156,9 +155,9 @@ def test_what_is_damaged_stops_nothing_and_is_told(call, known):
     known.publish(unread)
     damage(known.client, QUARANTINE_TEXTS)
 
-    listed = call(app, "quarantine", "list", "--json")
-    replayed = call(app, "quarantine", "replay", "--all", "--json")
-    told = call(app, "why", WHO, "--json")
+    listed = call("quarantine", "list", "--json")
+    replayed = call("quarantine", "replay", "--all", "--json")
+    told = call("why", WHO, "--json")
     receipt = erase(call, WHO)
 
     assert (listed.exit_code, replayed.exit_code, told.exit_code) == (0, 0, 0)
@@ -249,8 +248,8 @@ def test_streams_that_are_too_long_to_write_anew_are_told(call, relay):
 
 def test_files_that_were_exported_and_have_the_person_are_named(call, known, tmp_path):
     path = tmp_path / "outcomes.ndjson"
-    call(app, "outcomes", "export", path)
-    call(app, "outcomes", "export", tmp_path / "none.ndjson", "--until", "1h")
+    call("outcomes", "export", path)
+    call("outcomes", "export", tmp_path / "none.ndjson", "--until", "1h")
     assert digest_of(f"email:{WHO}").hex() in path.read_text()
 
     assert erase(call, WHO)["exported_files"] == [str(path)]

@@ -3,7 +3,6 @@
 import orjson
 import pytest
 
-from segrelay.ops.main import app
 from segrelay.ops.metrics.page import MetricsPage
 from segrelay.ops.outcomes import Cursor
 from segrelay.ops.state.background import VerifyState
@@ -58,7 +57,7 @@ def write_job(relay, change):
     rows = relay.settings.folder / "rows.ndjson"
     rows.write_text('{"email": "ann@example.com"}\n')
     named = ("--audience", "vip", "--as-of", "now", "--job", "load")
-    relay.call(app, "backfill", "start", str(rows), *named)
+    relay.call("backfill", "start", str(rows), *named)
     change_field(relay, keys.job("load"), "spec", change)
 
 
@@ -108,7 +107,7 @@ def test_a_damaged_record_is_named_and_stops_nothing_else(site, name):
     write, _ = RECORDS[name]
     write(site, cut)
 
-    document = orjson.loads(site.call(app, "status", "--json").stdout)
+    document = orjson.loads(site.call("status", "--json").stdout)
 
     named = [one["subject"] for one in document["problems"] if one["name"] == "record_unreadable"]
     assert named == [name]
@@ -125,7 +124,7 @@ def test_an_act_of_another_version_does_not_hide_the_others(relay, call, change)
     relay.client.xadd(keys.ACTS, {**fields, b"a": change(fields[b"a"])})
     note_act(relay.client, Act("resume", "ops"))
 
-    assert call(app, "audit").exit_code == 0
+    assert call("audit").exit_code == 0
     assert len(list(read_acts(relay.client))) == 3
 
 

@@ -3,16 +3,14 @@
 from importlib.metadata import version
 
 import orjson
-import pytest
 
-from segrelay.ops.main import app
 from segrelay.ops.status.standing import WatchedFile, read_newest
 from segrelay.worker.adapters.redis.survey import RedisPresence
 from segrelay.worker.contract.processes import WORKER, FilesInUse, Process
 from segrelay.worker.contract.redis.acts import Act
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.contract.triggers import Pause, field_of, set_pause
-from tests.integration.ops.relay import EXIT, payload
+from tests.integration.ops.relay import payload
 from tests.integration.ops.terminal import on_a_terminal
 
 ACT = Act("pause", "ops")
@@ -33,7 +31,7 @@ def test_every_delivery_is_in_exactly_one_count(call, relay, sandbox):
     )
     relay.publish(payload("cleo@example.com", direction="exit"))
 
-    document = orjson.loads(call(app, "status", "--json").stdout)
+    document = orjson.loads(call("status", "--json").stdout)
 
     assert numbers(document) == (4, 1, 1, 1, 0, 1)
     assert document["skipped_by_reason"] == {"duplicate": 1}
@@ -44,7 +42,7 @@ def test_every_delivery_is_in_exactly_one_count(call, relay, sandbox):
     assert document["requests"] >= 1
     assert document["in_doubt"] == 0
     told = "accepted 4 = delivered 1 + skipped 1 + dead 1 + discarded 0 + waiting 1\n"
-    assert told in call(app, "status").stdout
+    assert told in call("status").stdout
 
 
 def test_what_waits_because_it_was_refused_says_so(call, relay, sandbox):
@@ -52,40 +50,27 @@ def test_what_waits_because_it_was_refused_says_so(call, relay, sandbox):
     relay.publish(payload("ben@example.com", status="poisoned"))
 
     relay.drain()
-    document = orjson.loads(call(app, "status", "--json").stdout)
+    document = orjson.loads(call("status", "--json").stdout)
 
     found = document["triggers"]["vip-enter"]
     assert found["state"] == "refused"
     assert found["reason"].startswith("a delivery was refused, ")
     assert ": 400: " in found["reason"]
-    assert found["reason"] in " ".join(call(app, "status").stdout.split())
+    assert found["reason"] in " ".join(call("status").stdout.split())
 
 
 def test_what_the_configuration_forgot_is_counted_and_named(call, relay):
     relay.publish(payload("ann@example.com", direction="exit"))
     relay.configure()
 
-    document = orjson.loads(call(app, "status", "--json").stdout)
-    told = call(app, "status").stdout
+    document = orjson.loads(call("status", "--json").stdout)
+    told = call("status").stdout
 
     assert document["orphaned"] == 1
     assert document["orphans"] == {"vip-exit": 1}
     assert document["triggers"]["vip-exit"]["state"] == "orphaned"
     assert document["waiting"] == 1
     assert "vip-exit 1" in told
-
-
-@pytest.mark.parametrize("more", ["", EXIT])
-def test_a_refused_credential_shows_as_paused(relay, sandbox, more):
-    relay.configure(more)
-    sandbox.settings(credentials_status=401)
-    relay.deliver(payload("ann@example.com", status="fine"))
-
-    found = relay.status()
-
-    assert found["destinations"]["insider"]["state"] == "paused"
-    assert found["destinations"]["insider"]["reason"] == "access_refused"
-    assert found["waiting"] == 1
 
 
 def appear(relay):
@@ -129,8 +114,8 @@ def test_what_a_worker_tells_of_itself_is_shown(call, relay):
         about=lambda: told,
     ).announce()
 
-    document = orjson.loads(call(app, "status", "--json").stdout)
-    shown = " ".join(call(app, "status").stdout.split())
+    document = orjson.loads(call("status", "--json").stdout)
+    shown = " ".join(call("status").stdout.split())
 
     (process,), triggers = document["processes"], document["triggers"]
     assert (process["doubted"], process["current"]) == ({"insider/enter.jsonnet": 1}, True)
@@ -161,7 +146,7 @@ def test_workers_with_different_files_of_a_template_are_named(call, relay):
 
 
 def check(call, *options):
-    result = call(app, "status", "--check", "--json", *options)
+    result = call("status", "--check", "--json", *options)
     return result.exit_code, orjson.loads(result.stdout)["problems"]
 
 
@@ -174,7 +159,7 @@ def test_a_monitor_is_told_that_all_is_well(call, relay):
     relay.publish(payload("ann@example.com", status="fine"))
 
     assert check(call) == (0, [])
-    assert call(app, "status", "--check").stdout == "All is well.\n"
+    assert call("status", "--check").stdout == "All is well.\n"
 
 
 def test_a_monitor_is_told_what_is_ill(call, relay):

@@ -104,46 +104,6 @@ def test_the_configuration_is_checked_with_a_template_in_javascript(place):
     assert (broken.exit_code, "vip.js:1:" in broken.output + broken.stderr) == (2, True)
 
 
-def test_a_sample_of_a_change_has_a_time_as_its_deliveries_have(run, place):
-    (place / "vip.js").write_text(
-        "function template(data) { return { users: [], at: Date.now() }; }"
-    )
-
-    checked = run("check", "vip", "--templates", place, "--json")
-
-    [report] = json.loads(checked.stdout)["templates"]
-    assert report["renders"] == dict.fromkeys(("enter", "exit", "change"), "rendered")
-
-
-def test_a_configured_template_of_another_kind_is_told_what_it_is(place, tmp_path):
-    (place / "vip.ts").write_text("export {}")
-    config = tmp_path / "segrelay.toml"
-    config.write_text(config.read_text().replace("vip.js", "vip.ts"))
-
-    checked = check_configuration()
-
-    assert checked.exit_code == 2
-    assert "vip.ts: ends in .ts; a template is written in Jsonnet" in " ".join(
-        (checked.output + checked.stderr).split()
-    )
-
-
-def test_cases_are_those_of_the_same_template_in_jsonnet(run, place):
-    body = {"users": [{"identifiers": {"email": "b@example.com"}, "attributes": {"city": ""}}]}
-    event = {"segment_events": [{"slug": "vip", "event": "enter", "enter": "2026-11-01T10:00:00Z"}]}
-    cases = [
-        {"name": "ben", "event": {"email": "b@example.com"} | event, "body": body},
-        {"name": "nobody", "event": event, "skip": "the template returned nothing"},
-    ]
-    (place / "vip.case.json").write_text(json.dumps(cases))
-
-    passed = run("test", "vip")
-    (place / "vip.js").write_text(TEMPLATE.replace('""', '"x"'))
-    failed = run("test", "vip")
-
-    assert (passed.exit_code, failed.exit_code) == (0, 1), passed.output
-
-
 def test_two_versions_are_compared_also_of_two_languages(run, place, tmp_path):
     shutil.copy(PAGE, place / "page.js")
     shutil.copy(PAGE.with_suffix(".jsonnet"), place / "page.jsonnet")

@@ -3,7 +3,6 @@
 import orjson
 import pytest
 
-from segrelay.ops.main import app
 from tests.integration.ops.relay import payload
 
 CHANGED = """
@@ -31,7 +30,7 @@ def diff(relay, call):
 
     def run(*options):
         result = call(
-            app, "template", "diff", "old", "changed", "--trigger", "vip-enter", *options, "--json"
+            "template", "diff", "old", "changed", "--trigger", "vip-enter", *options, "--json"
         )
         assert result.exit_code == 0, result.output
         assert "Old" not in result.stdout

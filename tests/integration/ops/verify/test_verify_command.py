@@ -5,7 +5,6 @@ import random
 import orjson
 import pytest
 
-from segrelay.ops.main import app
 from segrelay.worker.contract.keys import REACHED_KEPT
 from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.errors import OperationsMustAct, UsageWrong
@@ -17,9 +16,7 @@ pytestmark = pytest.mark.also_sealed
 @pytest.fixture
 def verify(call):
     def run(*options):
-        result = call(
-            app, "verify", "--older-than", "0s", "--again-after", "10ms", "--json", *options
-        )
+        result = call("verify", "--older-than", "0s", "--again-after", "10ms", "--json", *options)
         return result.exit_code, orjson.loads(result.stdout)
 
     return run
@@ -77,7 +74,7 @@ def test_why_takes_what_verify_prints(sandbox, verify, call):
     _, found = verify()
 
     wrong = found["differences"][0]
-    known = orjson.loads(call(app, "why", wrong["profile"], "--json").stdout)
+    known = orjson.loads(call("why", wrong["profile"], "--json").stdout)
     assert known["known"]
     assert wrong["audience"] in {line["audience"] for line in known["ledger"]}
 
@@ -107,7 +104,7 @@ def test_a_silent_drop_is_found(delivered, sandbox, verify):
 
 @pytest.mark.usefixtures("delivered")
 def test_only_what_had_time_to_show_is_read(call):
-    found = orjson.loads(call(app, "verify", "--json").stdout)
+    found = orjson.loads(call("verify", "--json").stdout)
 
     assert (found["candidates"], found["profiles"]) == (0, 0)
 

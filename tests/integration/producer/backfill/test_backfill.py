@@ -3,13 +3,10 @@
 import io
 import os
 import random
-import re
 import signal
 import subprocess
-import threading
 import time
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -18,15 +15,10 @@ import pytest
 from pyarrow.parquet import write_table
 
 from segrelay.ops import embedded
-from segrelay.producer.backfill.jobs import JobStore, JobTally
-from segrelay.producer.backfill.publishing import STARTED_FROM, Piece, publish_shard
-from segrelay.producer.backfill.reading import read_job
-from segrelay.producer.sources.blocks import Block
+from segrelay.producer.backfill.jobs import JobStore
 from segrelay.producer.sources.opening import zstd
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.keys import PartitionKeys
-from segrelay.worker.contract.settings import load_settings
-from tests.integration.producer.backfill.backfill_relay import PARTITIONS, Relay
+from tests.integration.producer.backfill.backfill_relay import Relay
 from tests.nightly import amount
 from tests.unit.producer.sources.test_cuts import SKIPPABLE
 from tests.waiting import until
@@ -220,67 +212,6 @@ def test_a_file_of_which_no_row_can_be_read_leaves_no_job_behind(
     assert relay.document("status") == []
 
 
-def test_an_error_of_redis_that_nobody_expects_ends_the_reading(
-    relay: Relay, tmp_path: Path
-) -> None:
-    (tmp_path / "one.ndjson").write_bytes(b'{"email": "p1@example.com"}\n')
-    with relay.connected() as client:
-        for number in range(PARTITIONS):
-            client.set(PartitionKeys("insider", number).counts, "no hash")
-
-    ran = relay.run("start", str(tmp_path / "one.ndjson"), *_NAMED)
-
-    assert ran.returncode == 1
-    assert b"`segrelay backfill resume j` goes on" in ran.stderr
-
-
-def test_what_publishes_takes_its_blocks_also_while_redis_is_away(relay: Relay, few: str) -> None:
-    assert relay.run("start", few, *_NAMED).returncode == 0
-    with relay.connected() as client:
-        spec = JobStore(client).named("j").spec
-    nobody = re.sub(
-        r'\nurl = "redis:[^"]+"', '\nurl = "redis://127.0.0.1:1"', relay.config.read_text()
-    )
-    relay.config.write_text(nobody)
-    ours, theirs = STARTED_FROM.Pipe()
-    publishing = STARTED_FROM.Process(
-        target=publish_shard, args=(theirs, relay.config, spec, 1, 0, JobTally()), daemon=True
-    )
-    publishing.start()
-    large = Block(1, b'{"email": "ann@example.com"}\n' * 40_000)
-    sent = threading.Thread(
-        target=lambda: [ours.send(Piece(number, few, large, 0)) for number in (2, 4)],
-        daemon=True,
-    )
-    try:
-        sent.start()
-
-        sent.join(120)
-
-        assert not sent.is_alive()
-        assert isinstance(ours.recv(), str)
-    finally:
-        publishing.kill()
-        publishing.join()
-
-
-def test_who_waits_for_a_claim_learns_what_became_of_the_job_meanwhile(
-    relay: Relay, few: str
-) -> None:
-    assert relay.run("start", few, *_NAMED).returncode == 0
-    with relay.connected() as client:
-        store = JobStore(client)
-        ended = store.named("j")
-        as_it_was = replace(ended, phase="reading", tallies=(JobTally(),) * len(ended.tallies))
-
-        told: list[object] = []
-        phase = read_job(
-            store, as_it_was, load_settings(relay.config), lambda *found: told.append(found)
-        )
-
-        assert (phase, told) == (ended.phase, [])
-
-
 def test_a_redis_that_was_away_for_a_moment_does_not_end_a_backfill(tmp_path: Path) -> None:
     relay = Relay(tmp_path, "embedded")
     source = _written(tmp_path / "crowd.ndjson", CROWD, pad=1_600)
@@ -316,13 +247,3 @@ def test_a_changed_file_is_refused(relay: Relay, few: str) -> None:
 
     assert ran.returncode == 2
     assert b"has changed since job 'j' began" in ran.stderr
-
-
-def test_a_file_whose_columns_are_not_known_leaves_no_job_behind(relay: Relay) -> None:
-    table = relay.folder / "people.csv"
-    table.write_text("Name;Mail\nAnn;ann@example.com\n")
-
-    ran = relay.run("start", str(table), "--job", "j", *AS_OF)
-
-    assert (ran.returncode, b'columns = { "Mail" = "email" }' in ran.stderr) == (2, True)
-    assert relay.document("status") == []

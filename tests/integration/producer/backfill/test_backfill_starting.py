@@ -128,17 +128,3 @@ def test_rows_older_than_the_ledger_are_brought_in_only_if_a_person_insists(
     assert relay.document("status") == []
 
     assert relay.document("start", *given, "--older-than-ledger")["accepted"] == 20
-
-
-def test_rows_of_an_own_time_older_than_the_ledger_are_refused_one_by_one(
-    relay: Relay, tmp_path: Path
-) -> None:
-    path = tmp_path / "few.ndjson"
-    rows = [{"email": f"p{n}@example.com", "at": f"20{n:02}-01-01T00:00:00Z"} for n in (1, 25)]
-    path.write_bytes(b"\n".join(map(orjson.dumps, rows)))
-    given = (str(path), "--job", "j", "--audience", "vip", "--as-of", "column:at")
-
-    found = relay.document("start", *given)
-
-    assert (found["accepted"], found["refused"]) == (1, 1)
-    assert relay.published("j") == ["p25@example.com"]

@@ -38,15 +38,6 @@ def phase(watched, job):
     return JobStore(watched.client).named(job).phase
 
 
-def test_a_process_reads_a_job_to_its_end(watched):
-    job = taken(watched, "a.csv", "ann", "bob")
-
-    read(watched, job)
-
-    assert phase(watched, job) == "read"
-    assert watched.published() == ["ann", "bob"]
-
-
 def test_a_job_that_fails_is_told(watched):
     damaged = taken(watched, "a.csv", "ann")
     (watched.incoming / "a.csv").write_bytes(b"email\nanother@example.com\n")

@@ -9,9 +9,7 @@ import pytest
 
 from segrelay.ops.status.command import read_status
 from segrelay.ops.status.health import read_problems
-from segrelay.ops.status.problems import ILL
 from segrelay.producer.backfill.jobs import JobStore
-from segrelay.producer.backfill.reading import read_job
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.contract.redis.connection import connect
@@ -280,18 +278,6 @@ def test_the_command_and_the_status_tell_of_a_watch(watched):
     assert b"There is no [backfill.watch.dorp]: did you mean 'drop'?" in wrong.stderr
 
 
-def test_a_watch_that_fails_or_does_not_look_is_a_problem(watched):
-    watched.step()
-    watched.change(failures=3, failing_since_ms=1, problem="The folder is away.")
-    fails = {one.name: one for one in read_problems(watched.client, watched.settings)}
-    watched.change(failures=0, next_ms=1)
-    late = {one.name for one in read_problems(watched.client, watched.settings)}
-
-    assert fails["watch_fails"].severity == ILL
-    assert "failed 3 times in a row: The folder is away" in fails["watch_fails"].message
-    assert "watch_overdue" in late
-
-
 def test_an_interrupted_job_is_no_problem_while_its_watch_goes_on_with_it(watched):
     watched.step()
     watched.reads = False
@@ -343,27 +329,6 @@ def test_jobs_that_are_over_are_forgotten_and_what_waits_is_not(watched):
     assert left_of(watched, gone[0]) == left_of(watched, gone[1]) == []
     assert left_of(watched, watched.job("1.csv").spec.name)
     assert watched.published() == ["ann", "p1"]
-
-
-def test_a_reader_of_a_job_that_was_forgotten_publishes_nothing(watched):
-    watched.jobs_kept = 1
-    watched.step()
-    watched.put("a.csv", "ann")
-    watched.step()
-    late = watched.job("a.csv")
-    name = late.spec.name
-    settled(watched, name)
-    watched.relay.drained(name)
-    watched.put("b.csv", "bob")
-    watched.step()
-    assert watched.jobs() == [("b.csv", "read")]
-
-    store = JobStore(watched.client)
-    watched.client.delete(keys.job_forgotten(name))
-    store.create(late.spec)
-    read_job(store, store.named(name), watched.settings, lambda *_: None)
-
-    assert watched.relay.published(name) == []
 
 
 def test_failed_jobs_are_kept_apart(watched):

@@ -138,19 +138,6 @@ def test_a_refused_token_is_told_and_tried_again_later(world):
     assert syncing.store.peek().next_ms > syncing.store.now_ms() + 30_000
 
 
-def test_a_forgotten_sync_begins_anew(world):
-    world.people(person(1, "vip"))
-    world.run()
-    world.clear()
-
-    store = world.syncing().store
-    assert store.take()
-    store.forget(["insider"])
-    world.run()
-
-    assert world.deliveries() == [("enter", "p1@example.com")]
-
-
 VIP_ID = audience_id("vip")
 
 
@@ -187,11 +174,3 @@ def test_an_id_whose_slug_was_not_told_is_refused_until_it_is(world):
     assert waits.line == "nothing is due"
     assert "slug is not known yet" in problem
     assert world.run().audience == "vip"
-
-
-def test_an_id_that_is_known_for_another_audience_is_refused(world):
-    world.client.hset(keys.AUDIENCES, VIP_ID, "gold")
-    world.configure(audience_id=VIP_ID)
-
-    with pytest.raises(UsageWrong, match="known as 'gold'"):
-        world.run()

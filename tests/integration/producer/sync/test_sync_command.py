@@ -1,25 +1,19 @@
 """`segrelay sync` in a terminal."""
 
+from functools import partial
+
 import orjson
 import pytest
-from typer.testing import CliRunner
 
-from segrelay.ops.main import app
 from segrelay.worker.errors import LeaseLost, LyticsRefused, UsageWrong
+from tests.commands import called
 from tests.integration.producer.sync_world import person
 
 
 @pytest.fixture
 def command(world, monkeypatch):
     monkeypatch.setenv("SEGRELAY_CONFIG", str(world.settings.source))
-
-    def call(*arguments):
-        result = CliRunner().invoke(app, ["sync", *arguments])
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    return call
+    return partial(called, "sync")
 
 
 def test_a_run_in_the_terminal_says_what_it_came_to(world, command):

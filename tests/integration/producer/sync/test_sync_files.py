@@ -3,7 +3,6 @@
 import gzip
 import os
 import time
-from pathlib import Path
 
 import pytest
 
@@ -11,7 +10,7 @@ from segrelay.producer.sources.opening import zstd
 from segrelay.producer.sources.tables import Columns
 from segrelay.producer.sync.sources import ExportMissing, FileSource
 from segrelay.producer.sync.store import Phase
-from segrelay.worker.errors import ScanExpired, UsageWrong
+from segrelay.worker.errors import UsageWrong
 from tests.integration.producer.sync_world import emails
 from tests.nightly import amount
 
@@ -165,26 +164,6 @@ def test_a_file_that_is_rewritten_in_place_takes_out_only_who_left(world, export
         assert (world.known(), world.inside()) == (after, after), call
 
 
-def test_exits_wait_where_a_file_goes_on_growing_after_it_was_read(world, exports):
-    exports("1.csv", range(1_500), minutes_ago=60)
-    world.run()
-    newest = exports("2.csv", range(1_400), minutes_ago=20)
-    syncing = world.syncing()
-    while (run := syncing.store.peek()).phase is not Phase.EXITS:
-        assert syncing.step(forced=run.number == 1, is_over=lambda: True).more
-    with newest.open("a") as file:
-        file.writelines(f"p{n}@example.com,Ann\n" for n in range(1_400, 1_500))
-    at = time.time() - 60 * 10
-    os.utime(newest, (at, at))
-
-    while syncing.step().more:
-        pass
-
-    run = syncing.store.peek()
-    assert (run.last["outcome"], run.restarts, run.left) == ("done", 1, 0)
-    assert world.inside() == emails(range(1_500))
-
-
 PACKED = {"csv": bytes, "csv in gzip": gzip.compress, "csv in zstd": zstd.compress}
 """A sample; `tests/unit/producer/sources/test_cuts.py` cuts each form anywhere."""
 
@@ -221,40 +200,6 @@ def people_of(count):
 
 def file_source(path, **options):
     return FileSource(str(path), Columns(), now=lambda: time.time() + 60, **options)
-
-
-def is_open(path):
-    return any(os.path.realpath(each) == str(path) for each in Path("/proc/self/fd").iterdir())
-
-
-def test_a_file_stays_open_between_two_steps_until_its_last_page(tmp_path):
-    path = tmp_path / "export.ndjson"
-    path.write_bytes(people_of(2_500))
-    source = file_source(path)
-    start, open_after, rows = "", [], []
-
-    for _ in range(3):
-        with source:
-            page = source.page(start)
-        start, rows = page.following, rows + page.rows
-        open_after.append(is_open(path))
-
-    assert [row["email"] for row in rows] == [f"p{n}@example.com" for n in range(2_500)]
-    assert (open_after, start) == ([True, True, False], "")
-
-
-def test_a_file_that_was_rewritten_between_two_steps_has_to_be_read_anew(tmp_path):
-    path = tmp_path / "export.ndjson"
-    path.write_bytes(people_of(2_500))
-    source = file_source(path)
-    with source:
-        first = source.page("")
-    path.write_bytes(people_of(2_400))
-
-    with source, pytest.raises(ScanExpired):
-        source.page(first.following)
-
-    assert not is_open(path)
 
 
 def test_the_lock_is_kept_while_another_process_reads_up_to_where_the_scan_is(tmp_path):

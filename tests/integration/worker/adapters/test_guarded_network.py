@@ -8,10 +8,8 @@ from segrelay.worker.adapters.sender import HttpSender
 from segrelay.worker.destinations.api import Answer, NoAnswer, Silence
 from segrelay.worker.errors import ConfigurationInvalid
 from tests.integration.worker.adapters.test_sender import (
-    BODY,
     answer,
     request_to,
-    response,
     server,
 )
 
@@ -139,26 +137,3 @@ async def test_of_several_addresses_the_allowed_ones_are_tried_in_order():
         )
         assert isinstance(await sender.send(request, 5), Answer)
         await sender.close()
-
-
-async def test_the_method_and_the_destinations_headers_are_sent():
-    seen = []
-
-    async def remember(request, writer):
-        seen.append(request)
-        writer.write(response(204, b""))
-
-    async with server(remember) as url:
-        sender = HttpSender()
-        headers = {"Idempotency-Key": "k", "Content-Type": "application/vnd.api+json"}
-        for method, body in (("PUT", BODY), ("GET", b""), ("DELETE", b"")):
-            request = request_to(
-                url, "/in", api="http", networks=LOOPBACK, method=method, headers=headers,
-                body=body,
-            )  # fmt: skip
-            assert isinstance(await sender.send(request, 5), Answer)
-        await sender.close()
-
-    assert [head.split(b" ")[0] for head in seen] == [b"PUT", b"GET", b"DELETE"]
-    assert all(b"Idempotency-Key: k\r\n" in head for head in seen)
-    assert all(b"Content-Type: application/vnd.api+json\r\n" in head for head in seen)

@@ -38,28 +38,3 @@ async def test_a_number_that_a_failover_lost_is_not_given_to_another_name(redis_
 
         assert two.audience("new") > 2
         assert one.slugs([1, 2, two.audience("new")]) == {"vip", "new"}
-
-
-async def test_what_redis_lost_is_not_known_any_more(redis_url: str) -> None:
-    async with connect_async(redis_url) as client:
-        numbers = RedisNumbers(client)
-        await numbers.learn(["vip"], [])
-        names, numbered = await client.hgetall(keys.NAMES), await client.hgetall(keys.NUMBERED)
-        await numbers.learn(["lost"], [])
-        before = numbers.audience("lost")
-
-        await _fail_over(client, names, numbered)
-        numbers.replace(await client.hgetall(keys.NAMES))
-        await numbers.learn(["lost"], [])
-
-        assert numbers.audience("lost") != before
-
-
-async def test_names_from_before_there_was_a_counter_keep_their_numbers(redis_url: str) -> None:
-    async with connect_async(redis_url) as client:
-        await client.hset(keys.NAMES, mapping={"a|vip": 7, "t|enter": 3})
-        numbers = RedisNumbers(client)
-        await numbers.learn(["vip", "new"], ["enter"])
-
-        assert (numbers.audience("vip"), numbers.trigger("enter")) == (7, 3)
-        assert numbers.audience("new") > 7

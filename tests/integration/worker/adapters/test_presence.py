@@ -48,29 +48,6 @@ def test_who_was_seen_by_a_clock_that_was_set_back_is_forgotten(client):
     assert [process.pid for process in read_processes(client)] == [os.getpid()]
 
 
-def test_a_worker_is_one_process_whatever_it_found_out_meanwhile(client):
-    node = Node(client)
-    node.presence.announce()
-    node.stopped["vip-enter"] = "env:TOKEN is not set"
-    node.now += 60
-    node.presence.announce()
-
-    (found,) = read_processes(client)
-
-    assert found.stopped == {"vip-enter": "env:TOKEN is not set"}
-
-
-def test_a_worker_says_so_every_few_seconds_only(client):
-    node = Node(client)
-    node.presence.announce()
-    client.delete(keys.PROCESSES)
-    node.now += 1
-
-    node.presence.announce()
-
-    assert read_processes(client) == []
-
-
 def test_who_has_not_been_seen_for_long_is_gone_and_is_forgotten(client):
     seconds, _ = client.time()
     silent = Process("elsewhere", 7, "worker", "aaa")

@@ -143,17 +143,6 @@ async def test_a_request_that_waits_for_a_connection_until_its_deadline_never_le
         ]
 
 
-async def test_an_idle_connection_that_the_server_closes_hurts_nobody_who_sends_later() -> None:
-    async def answer_and_close(request: bytes, writer: asyncio.StreamWriter) -> None:
-        await answer(request, writer)
-        writer.close()
-
-    async with sending(answer_and_close) as (sender, url):
-        for _ in range(5):
-            assert isinstance(await sender.send(request_to(url), 5), Answer)
-            await asyncio.sleep(0.02)
-
-
 @pytest.mark.parametrize(
     "fields",
     [

@@ -36,16 +36,6 @@ async def reading(settings: Settings) -> AsyncIterator[tuple[Any, SharedKeys, Re
         yield client, SharedKeys(client, settings), RedisNumbers(client)
 
 
-async def test_nothing_is_paused_or_numbered_in_an_empty_redis(settings: Settings) -> None:
-    async with reading(settings) as (_, ours, numbers):
-        standing = await ours.standing("insider")
-
-        assert (standing.paused, standing.streaks) == (frozenset(), frozenset())
-        assert standing.scopes["enter"].audiences == {"vip", "4711"}
-        await numbers.read()
-        assert numbers.triggers() == {}
-
-
 async def test_a_destination_is_paused_or_triggers_and_jobs_are(settings: Settings) -> None:
     async with reading(settings) as (client, ours, _):
         await client.hset(keys.PAUSED, mapping={"trigger|enter": "{}", "job|load": "{}"})
@@ -70,23 +60,3 @@ async def test_meanings_follow_the_slugs_of_ids(settings: Settings) -> None:
         assert after["enter"].audiences == {"vip", "4711", "silver"}
         assert after["gold"].audiences == {"gold"}
         assert (await ours.standing("other")).scopes["all"].audiences is None
-
-
-async def test_the_numbers_that_redis_has_are_learned(settings: Settings) -> None:
-    async with reading(settings) as (client, _, numbers):
-        await client.hset(keys.NAMES, mapping={"a|silver": 1, "t|enter": 2})
-
-        await numbers.read()
-
-        assert (numbers.audience("silver"), numbers.trigger("enter")) == (1, 2)
-
-
-async def test_numbers_that_redis_has_lost_are_forgotten(settings: Settings) -> None:
-    async with reading(settings) as (client, _, numbers):
-        await numbers.learn(["vip"], ["enter"])
-        await client.hdel(keys.NAMES, "t|enter")
-
-        await numbers.read()
-
-        assert numbers.slugs([numbers.audience("vip")]) == {"vip"}
-        assert numbers.triggers() == {}

@@ -13,7 +13,7 @@ from segrelay.worker.contract.redis.connection import (
     wait_ready,
 )
 from segrelay.worker.contract.redis.url import parse_redis_url
-from segrelay.worker.errors import ConfigurationInvalid, RedisUnavailable
+from segrelay.worker.errors import RedisUnavailable
 from tests.full import full
 from tests.waiting import allowed, until
 
@@ -135,15 +135,6 @@ def test_who_is_dead_is_known_at_once(dead: str, scheme: str, path: str, message
     assert time.monotonic() - begun < allowed(0.5)
 
 
-def test_an_event_loop_is_told_too_that_no_sentinel_knows_a_master(dead: str) -> None:
-    async def run() -> None:
-        async with connect_async(f"redis+sentinel://{dead}/main") as client:
-            with pytest.raises(RedisUnavailable, match="no Sentinel that can"):
-                await client.ping()
-
-    asyncio.run(run())
-
-
 def test_a_connection_that_timed_out_does_not_give_its_late_answer_to_the_next_command(redis_url):
     with connect(redis_url, timeout_seconds=allowed(0.2)) as client:
         with pytest.raises(RedisUnavailable, match="did not answer in time"):
@@ -223,8 +214,3 @@ def test_a_replica_is_not_taken_for_the_master(redis_url):
                 client.set("a", "b")
         finally:
             client.replicaof("NO", "ONE")
-
-
-def test_a_url_that_can_not_be_read_is_a_matter_of_configuration():
-    with pytest.raises(ConfigurationInvalid):
-        connect("http://example.com")

@@ -4,7 +4,6 @@ from contextlib import aclosing
 
 import pytest
 
-from segrelay.worker.contract.redis.client import ResponseError
 from segrelay.worker.contract.redis.connection import connect_async
 from segrelay.worker.contract.redis.scripts import ScriptCall, run_together
 
@@ -30,10 +29,3 @@ async def test_what_is_read_after_a_script_tells_what_the_script_has_written(red
     assert found == [b"after", b"after"]
     # One of them is the question for the number.
     assert read == (2 if is_known else 3)
-
-
-async def test_an_error_of_what_is_read_after_a_script_is_raised(redis_url):
-    async with aclosing(connect_async(redis_url)) as client:
-        call = ScriptCall(["{t}then"], ["text"])
-        with pytest.raises(ResponseError, match="WRONGTYPE"):
-            await run_together(client, [(WRITES, call)], [("HGETALL", "{t}then")])
