@@ -332,11 +332,10 @@ def _token(section: MetricsSettings, file: str) -> str:
 
 
 PATH: Final = "/metrics"
-_SCHEME: Final = "bearer"
 
 
-def metrics_route(text: Callable[[], bytes], token: str) -> Route:
-    """Return the route at which the metrics are read.
+def build_metrics_app(text: Callable[[], bytes], token: str) -> Starlette:
+    """Return the application of `segrelay metrics`.
 
     Args:
         text: Returns the page. Called from a thread.
@@ -353,20 +352,13 @@ def metrics_route(text: Callable[[], bytes], token: str) -> Route:
         page = await asyncio.to_thread(text)
         return Response(page, media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
-    return Route(PATH, answer, methods=["GET"])
-
-
-def build_metrics_app(text: Callable[[], bytes], token: str) -> Starlette:
-    """Return the application of `segrelay metrics`."""
-
     async def is_alive(_request: Request) -> Response:
         return PlainTextResponse("alive\n")
 
-    return Starlette(routes=[metrics_route(text, token), Route("/healthz", is_alive)])
+    return Starlette(routes=[Route(PATH, answer), Route("/healthz", is_alive)])
 
 
 def _knows(request: Request, token: str) -> bool:
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != _SCHEME:
-        return False
-    return hmac.compare_digest(given.strip().encode(), token.encode())
+    is_same = hmac.compare_digest(given.strip().encode(), token.encode())
+    return scheme.lower() == "bearer" and is_same

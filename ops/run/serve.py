@@ -14,9 +14,7 @@ import httpx
 import orjson
 import structlog
 import typer
-from starlette.routing import Route
 
-from segrelay.ops.metrics.page import MetricsPage, metrics_route
 from segrelay.ops.state.opened import load_for_redis
 from segrelay.ops.status.alerts import start_announcer
 from segrelay.ops.status.health import read_ill_names
@@ -97,7 +95,7 @@ def _serve(settings: Settings, webhook: WebhookSettings) -> None:
     with ExitStack() as ending:
         client = ending.enter_context(closing(connect(address, replicas=settings.redis.replicas)))
         quick = [
-            ending.enter_context(closing(connect(address, timeout_seconds=2.0))) for _ in range(4)
+            ending.enter_context(closing(connect(address, timeout_seconds=2.0))) for _ in range(3)
         ]
         claim(client, settings)
         start_announcer(settings)
@@ -105,10 +103,10 @@ def _serve(settings: Settings, webhook: WebhookSettings) -> None:
             settings,
             webhook,
             Publisher(client, settings, waker=BackgroundWaker(settings)),
-            quick[:3],
+            quick,
         )
         serve_app(
-            build_app(receiver, webhook.path, _metrics(settings, quick[3])),
+            build_app(receiver, webhook.path),
             webhook.host,
             webhook.port,
             on_ready=lambda url: LOG.info(
@@ -142,18 +140,6 @@ def _receiver(
             keep=partial(keep_requests, telling),
         ),
     )
-
-
-def _metrics(settings: Settings, client: Redis) -> list[Route]:
-    """Return the route of the metrics, if there is a token for them."""
-    token = settings.metrics.token if settings.metrics else None
-    if token is None:
-        return []
-    if not token.is_set:
-        message = f"No metrics are served here: metrics.token is not set ({token.origin})."
-        LOG.warning("metrics.off", message=message)
-        return []
-    return [metrics_route(MetricsPage(client, settings).text, token.reveal())]
 
 
 def _own_url(webhook: WebhookSettings) -> str:

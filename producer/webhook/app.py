@@ -303,7 +303,7 @@ def _refused(error: Exception, name: str) -> _Answer:
             return _failed(error, name)
 
 
-def build_app(receiver: Receiver, path: str, further: Sequence[Route] = ()) -> ASGIApp:
+def build_app(receiver: Receiver, path: str) -> ASGIApp:
     """Return the ASGI application; `path` is where webhooks are posted."""
 
     @asynccontextmanager
@@ -316,7 +316,6 @@ def build_app(receiver: Receiver, path: str, further: Sequence[Route] = ()) -> A
         Route(path, receiver, methods=["POST"]),
         Route("/healthz", receiver.is_alive, methods=["GET"]),
         Route("/readyz", receiver.is_ready, methods=["GET"]),
-        *further,
     ]
     others = Starlette(
         routes=routes,

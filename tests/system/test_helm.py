@@ -183,7 +183,7 @@ def test_what_scales_the_workers_scales_those_that_are_there() -> None:
 
 NEEDED = {
     "worker": {"insider-token"},
-    "receiver": {"webhook-secret", "metrics-token"},
+    "receiver": {"webhook-secret"},
     "metrics": {"metrics-token"},
     "console": {"console-secret", "console-ops"},
     "flower": {"flower-password"},

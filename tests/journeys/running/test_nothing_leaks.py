@@ -166,7 +166,7 @@ def fail_in_every_way(world) -> None:
     world.post(planted(), secret="wrong-secret-of-somebody")
     world.post(b"\x1f\x8b" + SAYS.encode())
     world.post(b"[" + payload(1, "delivered") * 3_000)
-    for path in ("/readyz", "/healthz", "/metrics", "/no-such-page"):
+    for path in ("/readyz", "/healthz", "/no-such-page"):
         world.ask(url + path)
 
     rows = rig.folder / "rows.ndjson"

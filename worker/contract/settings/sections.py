@@ -333,13 +333,13 @@ class FlowerSettings(ListeningSettings):
 
 
 class MetricsSettings(ListeningSettings):
-    """Metrics for Prometheus, served by `segrelay metrics`, and with a token by the receiver."""
+    """Metrics for Prometheus, served by `segrelay metrics`."""
 
     listen: Listen = "127.0.0.1:9464"
     """The address and port on which `segrelay metrics` listens."""
     token: SecretValue | None = None
-    """The token of `/metrics`, sent as `Authorization: Bearer TOKEN`. Without it the
-    receiver serves no metrics, and `segrelay metrics` listens on this machine only."""
+    """The token of `/metrics`, sent as `Authorization: Bearer TOKEN`. Without it
+    `segrelay metrics` listens on this machine only."""
 
 
 ConsoleRole = Literal["viewer", "operator", "revealer"]
