@@ -5,25 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
+from dotenv import dotenv_values
 from pydantic import Field, ValidationError
 
-from segrelay.worker.contract.settings.checks import exposures, problems_of, warnings_of
+from segrelay.worker.contract.settings.checks import (
+    exposures,
+    problems_of,
+    problems_of_form,
+    warnings_of,
+)
 from segrelay.worker.contract.settings.http import (
     Authorization,
     HttpRequests,
     TargetUrl,
     secrets_of,
-)
-from segrelay.worker.contract.settings.reading import (
-    merged_environment,
-    parse,
-    problems_of_form,
-    read_text,
 )
 from segrelay.worker.contract.settings.sections import (
     DEFAULT_AUDIENCE_ATTRIBUTE,
@@ -186,6 +187,55 @@ def settings_path(path: Path | None, environ: Mapping[str, str]) -> Path:
     return (path or Path(environ.get(FILE_VARIABLE) or FILE_NAME)).expanduser().absolute()
 
 
+_SYNTAX_HINTS: Final[Mapping[str, str]] = {
+    "Cannot overwrite a value": "the key is there twice",
+    "Cannot declare": "the table is there twice",
+    "Invalid value": "text stands in quotes",
+    "Invalid initial character": "a name with other characters than A-Z a-z 0-9 _ - is quoted",
+    "Expected '=' after a key": "a key and its value stand on one line",
+    "Illegal character": "close the quotes on the same line",
+    "Unescaped '\\' in a string": "write \\\\, or the text in single quotes",
+}
+
+
+def _read(source: Path) -> tuple[str, dict[str, Any]]:
+    """Return the file's text, and its tables.
+
+    Raises:
+        ConfigurationInvalid: It is not there, can't be read, or is not TOML.
+    """
+    try:
+        content = source.read_bytes().decode("utf-8-sig")
+        return content, tomllib.loads(content)
+    except FileNotFoundError:
+        told = (
+            f"there is no {source} — `segrelay init DIR` writes one; {FILE_VARIABLE} names another"
+        )
+    except OSError as error:
+        told = f"{source} can't be read: {error.strerror}"
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        told = f"line {line}: is not UTF-8 — save the file as UTF-8"
+    except tomllib.TOMLDecodeError as error:
+        hints = (hint for start, hint in _SYNTAX_HINTS.items() if str(error).startswith(start))
+        told = " — ".join((f"not TOML: {error}", *hints))
+    except RecursionError:
+        told = "is nested too deeply"
+    raise ConfigurationInvalid(f"{source.name}: {told}")
+
+
+def _merged_environment(folder: Path, environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the environment with what `.env` in a folder adds; the environment wins."""
+    file = folder / ".env"
+    if not file.is_file():
+        return environ
+    try:
+        written = dotenv_values(file, interpolate=False, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise ConfigurationInvalid(f".env: {file} can't be read as UTF-8 text") from error
+    return {key: value for key, value in written.items() if value is not None} | dict(environ)
+
+
 def load_settings(
     path: Path | None = None, *, environ: Mapping[str, str] | None = None
 ) -> Settings:
@@ -201,9 +251,8 @@ def load_settings(
     environ = os.environ if environ is None else environ
     sandbox = sandbox_url(environ)
     source = settings_path(path, environ)
-    content = read_text(source)
-    environ = merged_environment(source.parent, environ)
-    document = parse(source, content)
+    content, document = _read(source)
+    environ = _merged_environment(source.parent, environ)
     redis = document.get("redis", {})
     given = {key: environ[name] for key, name in _VARIABLES.items() if environ.get(name)}
     document["redis"] = redis | given if isinstance(redis, dict) else redis

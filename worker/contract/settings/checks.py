@@ -1,7 +1,8 @@
-"""Checks across the tables of the configuration: names, URLs, requests, files and secrets.
+"""Problems of a configuration: in its form, and across its tables.
 
-Among them: texts that name a secret (`env:NAME`, `file:PATH`) where they would be taken literally,
-and secrets that more people can read than need to.
+A problem has its place and, where there is one, a hint. Among the problems are texts that name a
+secret (`env:NAME`, `file:PATH`) where they would be taken literally, and secrets that more people
+can read than need to.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 from urllib.parse import unquote, urlsplit
+
+from pydantic import BaseModel, ValidationError
 
 from segrelay.worker.contract.printable import did_you_mean
 from segrelay.worker.contract.protection import key_problem
@@ -26,7 +30,6 @@ from segrelay.worker.contract.settings.http import (
     leaves,
     secrets_of,
 )
-from segrelay.worker.contract.settings.reading import KeyPath, Problem, location_of, misplaced
 from segrelay.worker.contract.settings.sections import (
     ALL_AUDIENCES,
     AS_OF_HINT,
@@ -46,10 +49,106 @@ from segrelay.worker.contract.settings.urls import (
     refuse_address_reason,
     refuse_reason,
 )
-from segrelay.worker.contract.settings.values import LITERAL, Secret, is_reference
+from segrelay.worker.contract.settings.values import (
+    LITERAL,
+    REFERENCE,
+    KeyPath,
+    Secret,
+    is_reference,
+    location_of,
+)
 
 if TYPE_CHECKING:
     from segrelay.worker.contract.settings import Settings
+
+
+_KEY: Final = "[key]"
+"""Pydantic's word for a key that is wrong, behind the key."""
+_MESSAGES: Final[Mapping[str, str]] = {
+    "missing": "is missing",
+    "string_type": "must be text in quotes",
+    "int_type": "must be a whole number",
+    "bool_type": "must be true or false, without quotes",
+    "tuple_type": "must be a list in brackets",
+    "dict_type": "must be a table",
+    "mapping_type": "must be a table",
+    "model_type": "must be a table",
+    "model_attributes_type": "must be a table",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is wrong, or, as a warning, looks wrong.
+
+    Args:
+        path: The keys that lead to it.
+        message: The problem, without a value that could be secret.
+        hint: Advice; "" where that is plain.
+    """
+
+    path: KeyPath
+    message: str
+    hint: str = ""
+
+    def line(self, file: str, origins: Mapping[str, str] | None = None) -> str:
+        """Return the problem as one line for a person.
+
+        Args:
+            file: Its name.
+            origins: By location, the variable that a value came from instead of the file.
+        """
+        location = location_of(self.path)
+        at = (origins or {}).get(location, location)
+        return f"{file}: {at}: {self.message}" + (f" — {self.hint}" if self.hint else "")
+
+
+def problems_of_form(model: type[BaseModel], error: ValidationError) -> Iterator[Problem]:
+    """Yield what pydantic found wrong with a file that a model describes."""
+    for one in error.errors(include_url=False):
+        path = tuple(step for step in one["loc"] if step != _KEY)
+        context, given = one.get("ctx", {}), one.get("input")
+        if one["type"] == "extra_forbidden":
+            key = str(path[-1])
+            in_header = "the name stands in the table's header" if key == "name" else ""
+            hint = in_header or did_you_mean(key, _keys_at(model, path[:-1]))
+            yield Problem(path, "unknown key", hint)
+        elif isinstance(given, str) and is_reference(given) and one["type"] != REFERENCE:
+            yield _misplaced(path)
+        elif one["type"] == "literal_error":
+            choices = re.findall(r"'([^']*)'", context["expected"])
+            hint = did_you_mean(str(given), choices, or_list=False)
+            yield Problem(path, f"must be {context['expected']}", hint)
+        else:
+            known = _MESSAGES.get(one["type"])
+            message = known.format_map(context) if known else one["msg"]
+            yield Problem(path, message, context.get("hint", ""))
+
+
+def _misplaced(path: KeyPath) -> Problem:
+    """Return the problem of a text that names a secret where it would be taken literally."""
+    hint = "put it into an authorization's headers" if "headers" in path else ""
+    return Problem(path, "names a secret, which is not understood here", hint)
+
+
+def _keys_at(model: type[BaseModel], path: KeyPath) -> list[str]:
+    """Return the keys that the table at a path may have."""
+    for step in path:
+        waiting: list[Any] = [
+            field.annotation for field in model.model_fields.values() if field.alias == step
+        ]
+        while waiting:
+            kind = waiting.pop(0)
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                model = kind
+                break
+            waiting += get_args(kind)
+    fields = model.model_fields.values()
+    return [field.alias or "" for field in fields if field.alias == field.validation_alias]
 
 
 _LOCALHOST: Final = (literal_address("127.0.0.1"), literal_address("::1"))
@@ -123,7 +222,7 @@ def _misplaced_references(draft: Settings) -> Iterator[Problem]:
         is_note = path[-1] in {"description", "label"}
         is_source = path[0] == "sync" and path[-1] == "source"  # of a file
         if isinstance(value, str) and is_reference(value) and not (is_note or is_source):
-            yield misplaced(path)
+            yield _misplaced(path)
 
 
 def warnings_of(draft: Settings) -> Iterator[Problem]:

@@ -24,7 +24,6 @@ from pydantic import (
     ValidationInfo,
 )
 
-from segrelay.worker.contract.settings.reading import KeyPath, location_of
 from segrelay.worker.contract.settings.urls import (
     host_problem,
     network,
@@ -35,6 +34,7 @@ from segrelay.worker.contract.settings.values import (
     LITERAL,
     REFERENCE,
     Frozen,
+    KeyPath,
     NamedSection,
     Secret,
     SecretValue,
@@ -43,6 +43,7 @@ from segrelay.worker.contract.settings.values import (
     Text,
     Whole,
     is_reference,
+    location_of,
     matching,
     secret_of,
     wrong,

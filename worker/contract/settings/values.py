@@ -88,6 +88,23 @@ def format_rate(per_minute: float) -> str:
     return f"{per_minute:.0f}/min"
 
 
+KeyPath = tuple[str | int, ...]
+"""The keys that lead to a value of the file; a number is a position in a list."""
+_BARE_KEY: Final = re.compile(r"[A-Za-z0-9_*-]+")
+
+
+def location_of(path: KeyPath) -> str:
+    """Return a key path as TOML writes it, with positions of lists in brackets."""
+    location = ""
+    for step in path:
+        if isinstance(step, int):
+            location += f"[{step}]"
+            continue
+        key = step if _BARE_KEY.fullmatch(step) else f'"{step}"'
+        location += f".{key}" if location else key
+    return location
+
+
 LITERAL: Final = "literal"
 """The origin of a secret that stands in the configuration itself."""
 _ENVIRONMENT: Final = "env:"
@@ -338,16 +355,7 @@ def _check_trimmed(value: str) -> str:
     return value
 
 
-def _refuse_depth(value: Any, levels: int = 50) -> None:
-    if not levels:
-        raise wrong("is nested too deeply")
-    for inner in value.values() if isinstance(value, dict) else value:
-        if isinstance(inner, dict | list):
-            _refuse_depth(inner, levels - 1)
-
-
 def _check_json(value: Any) -> Any:
-    _refuse_depth(value)
     try:
         json.dumps(value, allow_nan=False)
     except TypeError:
