@@ -301,15 +301,13 @@ class StartedCommands:
             OperationsMustAct: Too many commands are under way, or a dry run of this person is.
         """
         if not person.acts and not (is_dry_run and person.name):
-            raise UsageWrong(
-                f"{person.name or 'Nobody'} may act here: the role operator is needed."
-            )
+            raise UsageWrong("You may look, but not act: the role operator is needed.")
         if is_dry_run and not act.has_dry_run:
             raise UsageWrong("This command has no dry run.")
         if not is_dry_run and not reason.strip():
             raise UsageWrong("Give a reason: the audit keeps it.")
         if not is_dry_run and act.is_destructive and at_most is None:
-            raise UsageWrong("Say how many it will be (`at_most`).")
+            raise UsageWrong("Say how many it will be (`at_most`). Nothing was done.")
         with self._lock:
             for one in self._known.values():
                 if once and one.once == once and one.by == person.name:

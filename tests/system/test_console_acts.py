@@ -293,7 +293,7 @@ def confirms(person):
     try:
         return "confirmed\n200" in person.mends("main a[href*='sync+confirm']", count="200")
     except AssertionError:
-        assert "look at it anew" in person.page.text()
+        assert "that waits" in person.page.text()
         return False
 
 
