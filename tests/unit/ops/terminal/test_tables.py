@@ -65,13 +65,13 @@ def test_an_empty_table_shows_its_columns():
     assert shown(("trigger", *KINDS), [], 80) == ["trigger  accepted  delivered  skipped  dead"]
 
 
-def test_a_long_text_begins_in_its_cell_and_goes_on_below():
+def test_a_long_text_goes_below_its_row():
     state = "paused: " + "the template fails for every event since it was changed " * 2
 
     lines = shown(("trigger", *text_columns("state"), "template"), [("vip", state, "3f2a")], 80)
 
-    assert lines[1] == "vip      paused  3f2a"
-    assert lines[2].startswith("    paused: the template")
+    assert lines[1] == "vip             3f2a"
+    assert lines[2].startswith("    state paused: the template")
     assert lines[3].startswith("      ")
 
 
