@@ -219,23 +219,6 @@ def test_a_template_that_does_not_load_is_refused_with_its_place(rendered, sourc
     assert message in caught.value.message
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("t.ts", "ends in .ts"),
-        ("t", "has no ending of a language"),
-    ],
-)
-def test_a_template_of_another_kind_is_told_what_it_is(tmp_path, name, kind):
-    (tmp_path / name).write_text("{}")
-
-    with pytest.raises(TemplateBroken) as caught:
-        Renderer(tmp_path, LYTEMPLATES).load(name)
-
-    written = "a template is written in Jsonnet (.jsonnet) or JavaScript (.js)."
-    assert caught.value.message == f"{name}: {kind}; {written}"
-
-
 def test_a_whole_number_above_2_to_the_53_is_rounded_and_a_text_is_not(rendered):
     row = Row(b'{"a": 9007199254740993, "b": "9007199254740993", "segment_events": [{}]}')
 
@@ -296,19 +279,6 @@ def test_a_fork_of_a_process_that_has_rendered_renders(loaded):
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_a_throw_away_process_renders_the_same(loaded):
-    source = "function template(data) { return [sha1(data.email), jobConfGet('a'), Date.now()]; }"
-    renderer, template = loaded(source)
-    rows = [row_of({"a": 1}), row_of({"a": 2}, 1_700_000_000_123_456)]
-
-    apart = render_isolated(
-        renderer.bundle_of(template), rows, seconds=5, memory_bytes=1_000_000_000
-    )
-
-    assert apart == renderer.render(template, rows)
-    assert apart[1].body.endswith(b",2,1700000000123]")
-
-
 def test_without_the_engine_the_command_that_installs_it_is_named(tmp_path):
     (tmp_path / "t.js").write_text("function template(data) { return 1; }")
     script = (
@@ -352,23 +322,6 @@ def test_templates_of_both_languages_are_rendered_into_one_object(tmp_path):
     )
     assert isolated == [body, skipped]
     assert [renderer.render_safely(template, row) for row in rows] == [body, None, other]
-
-
-def test_templates_of_one_language_are_rendered_into_one_object(tmp_path):
-    event = "local event = import 'lytemplates.libsonnet';\n"
-    (tmp_path / "body.jsonnet").write_text(
-        event + "assert !event.has('skip') : 'no'; { email: event.get('email') }"
-    )
-    (tmp_path / "url.jsonnet").write_text(event + "'/people/' + event.get('email')")
-    renderer = Renderer(tmp_path, LYTEMPLATES)
-    template = renderer.load('{"body": "body.jsonnet", "url": "url.jsonnet"}')
-    other = renderer.load('{"url": "body.jsonnet", "body": "url.jsonnet"}')
-
-    body, skipped = renderer.render(template, [row_of(), row_of(skip=True)])
-
-    assert body == Rendered(b'{"body":{"email":"ann@example.com"},"url":"/people/ann@example.com"}')
-    assert skipped == Asserted("no")
-    assert template.content_hash != other.content_hash
 
 
 @pytest.mark.parametrize(

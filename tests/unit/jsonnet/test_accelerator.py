@@ -5,8 +5,7 @@ import json
 import pytest
 from structlog.testing import capture_logs
 
-from segrelay.jsonnet.accelerated import BOTH_EVERY, BOTH_TOGETHER, Accelerator, is_same
-from segrelay.jsonnet.compiled import NotCompiled
+from segrelay.jsonnet.accelerated import BOTH_EVERY, BOTH_TOGETHER, is_same
 from segrelay.jsonnet.engines.failures import Failure
 from segrelay.jsonnet.rendered import Rendered, Row, TemplateFailed
 from segrelay.jsonnet.renderer import Renderer
@@ -32,62 +31,8 @@ def loaded(tmp_path):
     return load
 
 
-def _values(results):
-    return [json.loads(one.body) if isinstance(one, Rendered) else one for one in results]
-
-
 def _rows(*values, settings=None):
     return [Row(json.dumps({"n": value}).encode(), settings or {}) for value in values]
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "{ n: event.get('n'), a: [event.get('n')], c: 'x' + event.get('n') }",
-        "assert event.get('n') != 2 : 'two'; { n: event.get('n') }",
-        "{ n: if event.get('n') == 2 then error 'no' else 1 }",
-        "{ b: event.get('n') + 0.5, a: event.jobConfGet('k') }",
-        "if event.get('n') == 2 then 'a' else '/url'",
-        "{ b: 1, [if event.get('n') == 1 then 'a']: { d: event.get('n'), c: 1 } }",
-    ],
-)
-def test_both_ways_give_the_same_results(loaded, source):
-    renderer, template = loaded(LIBRARY + source)
-    rows = _rows(1, 2, 3, 0.5, "é", None, {"z": 1, "a": [True]}, settings={"k": "v"})
-
-    auto = renderer.render(template, rows)
-
-    assert _values(auto) == _values(renderer.render(template, rows, "jsonnet"))
-    assert not renderer.doubted
-
-
-def test_what_is_no_profile_is_the_engines_to_refuse(loaded):
-    renderer, template = loaded(LIBRARY + "{ n: event.get('n') }")
-    rows = [Row(b'{"n":'), Row(b"\xff"), Row(b"[]"), *_rows(1)]
-
-    results = renderer.render(template, rows)
-
-    assert [type(result) for result in results] == [TemplateFailed] * 3 + [Rendered]
-    assert _values(results) == _values(renderer.render(template, rows, "jsonnet"))
-
-
-def test_what_does_not_end_is_that_events_error_with_this_reason(loaded):
-    source = "local f(n) = if n == 2 then f(n) else n; { n: f(event.get('n')) }"
-    renderer, template = loaded(LIBRARY + source)
-
-    one, two, three = renderer.render(template, _rows(1, 2, 3))
-
-    assert (one, three) == (Rendered(b'{"n":1}'), Rendered(b'{"n":3}'))
-    assert isinstance(two, TemplateFailed)
-    assert "endless recursion" in two.message
-
-
-def test_a_value_that_contains_itself_does_not_reach_the_engine_that_it_would_kill(loaded):
-    renderer, template = loaded(LIBRARY + "local a = [a]; if event.get('n') == 2 then a else 1")
-
-    results = renderer.render(template, _rows(1, 2))
-
-    assert isinstance(results[1], TemplateFailed)
 
 
 def test_the_first_event_of_each_settings_is_rendered_by_both(loaded):
@@ -129,19 +74,6 @@ def test_a_difference_on_a_shipped_sample_turns_it_off_at_once(loaded):
     assert isinstance(renderer.render(template, _rows(1))[0], TemplateFailed)
 
 
-def test_a_trigger_may_insist_on_the_engine(loaded):
-    renderer, template = loaded(DIFFERS)
-
-    assert isinstance(renderer.render(template, _rows(1), "jsonnet")[0], TemplateFailed)
-
-
-def test_without_compiling_only_the_engine_renders(loaded):
-    renderer, template = loaded(DIFFERS, compiles=False)
-
-    assert isinstance(renderer.render(template, _rows(1))[0], TemplateFailed)
-    assert not renderer.doubted
-
-
 @pytest.mark.parametrize(
     ("ours", "theirs", "same"),
     [
@@ -159,13 +91,6 @@ def test_without_compiling_only_the_engine_renders(loaded):
 )
 def test_what_is_the_same(ours, theirs, same):
     assert is_same(ours, theirs) is same
-
-
-def test_why_a_template_is_not_compiled_is_said_with_its_place():
-    form = NotCompiled("std.extVar", "templates:/a/b.jsonnet", 3, 5)
-
-    assert Accelerator("t", form).why_not == "a/b.jsonnet:3:5: std.extVar"
-    assert not Accelerator("t", form).is_trusted
 
 
 @pytest.mark.parametrize("compiles", [True, False])
@@ -219,8 +144,10 @@ def test_what_is_rendered_safely_is_compared_with_the_engine_as_all_is(loaded):
 
 
 @pytest.mark.parametrize(("engine", "options"), [("jsonnet", {}), ("auto", {"compiles": False})])
-def test_nothing_is_rendered_safely_where_only_the_engine_may(loaded, engine, options):
-    renderer, template = loaded(LIBRARY + "{ n: event.get('n') }", **options)
-    [row] = _rows(1)
+def test_where_only_the_engine_may_render_nothing_is_rendered_safely(loaded, engine, options):
+    renderer, template = loaded(DIFFERS, **options)
+    rows = _rows(1)
 
-    assert renderer.render_safely(template, row, engine) is None
+    assert isinstance(renderer.render(template, rows, engine)[0], TemplateFailed)
+    assert renderer.render_safely(template, rows[0], engine) is None
+    assert not renderer.doubted

@@ -52,22 +52,6 @@ def test_a_failing_event_costs_its_neighbours_nothing(render):
     assert results[4] == Rendered(b'{"n":2}')
 
 
-def test_every_event_may_fail(render):
-    results = render("error 'no'", [{}] * 120)
-
-    assert results == [TemplateFailed("no", "t.jsonnet", 1)] * 120
-
-
-def test_no_rows_give_no_results(render):
-    assert render("1", []) == []
-
-
-def test_a_string_is_a_value(render):
-    source = LIBRARY + "'https://example.com/' + event.get('n')"
-
-    assert render(source, [{"n": "é"}])[0].body == '"https://example.com/é"'.encode()
-
-
 @pytest.mark.parametrize(
     "profile",
     [
@@ -145,15 +129,6 @@ def test_a_change_of_the_file_has_no_effect_until_it_is_loaded_again(tmp_path):
 def test_a_template_that_was_not_loaded_is_a_bug(tmp_path):
     with pytest.raises(ValueError, match="was not loaded by this renderer"):
         Renderer(tmp_path, LYTEMPLATES).render(Template("t.jsonnet", "0" * 12), [Row(b"{}")])
-
-
-@pytest.mark.parametrize("call", ["sha256')(5)", "pull')(99)", "nothing')(1)"])
-def test_a_template_that_calls_a_native_fails_alone(render, call):
-    source = LIBRARY + f"local s = std; if event.get('a') == 1 then s.native('{call} else 2"
-
-    results = render(source, [{}, {"a": 1}, {}])
-
-    assert [type(result) for result in results] == [Rendered, TemplateFailed, Rendered]
 
 
 def test_nothing_of_a_profile_is_in_a_repr():

@@ -68,13 +68,6 @@ def test_columns_and_lines_stay(folder):
     assert rewritten.headed == {"templates:/t.jsonnet", "templates:/needs.libsonnet"}
 
 
-def test_a_helper_that_does_not_need_the_library_is_untouched(folder):
-    rewritten = _rewritten(folder, "(import 'plain.libsonnet').x + importstr 'text.txt'")
-
-    assert rewritten.sources["templates:/plain.libsonnet"] == HELPERS["plain.libsonnet"]
-    assert rewritten.sources["templates:/text.txt"] == HELPERS["text.txt"]
-
-
 def test_helpers_that_import_each_other_render(folder):
     (folder / "ping.libsonnet").write_text(
         "local e = import 'lytemplates.libsonnet';\n"

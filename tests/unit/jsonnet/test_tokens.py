@@ -29,28 +29,6 @@ def test_the_tokens_joined_are_the_source(source):
     assert all(source.startswith(token.text, token.start) for token in found)
 
 
-@given(st.text())
-def test_any_text_has_tokens(source):
-    assert "".join(token.text for token in lexer.tokens(source)) == source
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "import 'a.libsonnet'",
-        'import "a.libsonnet"',
-        '(import "a.libsonnet")',
-        "import @'a.libsonnet'",
-        'import /* the "library" */ "a.libsonnet"',
-        'import\n  "a.libsonnet"',
-        "local x = 1; # import 'b'\nimport 'a.libsonnet'",
-        r'import "\u0061.libsonnet"',
-    ],
-)
-def test_an_import_is_found_however_it_is_written(source):
-    assert _imports(source) == [("import", "a.libsonnet")]
-
-
 @pytest.mark.parametrize(
     "source",
     [
@@ -82,15 +60,6 @@ def test_what_never_ends_is_broken(source):
 def test_a_place_counts_lines_and_columns_from_one():
     assert lexer.location("ab\ncd", 0) == (1, 1)
     assert lexer.location("ab\ncd", 4) == (2, 2)
-
-
-def test_two_hundred_brackets_are_allowed_and_one_more_is_not():
-    refuse_too_deep(lexer.significant("[" * 200 + "]" * 200))
-
-    with pytest.raises(SyntaxWrong, match="200") as problem:
-        refuse_too_deep(lexer.significant("[" * 201 + "]" * 201))
-
-    assert problem.value.at == 200
 
 
 def test_a_chain_that_kills_the_reference_engine_is_refused():

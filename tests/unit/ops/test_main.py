@@ -3,7 +3,6 @@
 import re
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from segrelay.ops.entry import written_help
@@ -39,12 +38,6 @@ def test_every_command_takes_a_configuration_behind_its_name_and_has_help(comman
     usage, first = told.stdout.split("\n\n")[:2]
     assert first.strip()[0].isupper()
     assert not {"{", "[["} & {usage[at : at + n] for at in range(len(usage)) for n in (1, 2)}
-
-
-def test_a_command_that_is_called_again_is_not_prepared_again():
-    first, second = (typer.main.get_command(app).get_command(None, "dlq") for _ in range(2))
-
-    assert first is second
 
 
 def test_the_help_of_the_whole_program_fits_one_screen():

@@ -20,25 +20,6 @@ from tests.unit.sandbox.account import (
 )
 
 
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        ({}, ["gold", "vip"]),
-        ({"not_append": True}, ["gold"]),
-        ({"append": False}, ["gold"]),
-        ({"not_append": True, "append": True}, ["gold", "vip"]),
-        ({"not_append": False, "append": False}, ["gold"]),
-    ],
-)
-def test_arrays_are_overwritten_on_demand_and_append_wins(flags, expected):
-    insider = account()
-    post(insider, person(lists=["vip"]))
-
-    post(insider, person(lists=["gold"], **flags))
-
-    assert lists(insider) == {"ann@example.com": expected}
-
-
 def test_profiles_that_share_an_identifier_become_one():
     insider = account()
     post(insider, person("ann@example.com", ["vip"]), person("bob@example.com", ["gold"]))
@@ -151,6 +132,8 @@ def test_a_profile_can_be_read_back():
         ({"append": False}, {}, ["new"]),
         ({"append": True}, {"not_append": True}, ["new"]),
         ({"append": False}, {"append": True}, ["new", "vip"]),
+        ({}, {"not_append": True}, ["new"]),
+        ({}, {"not_append": False, "append": False}, ["new"]),
     ],
 )
 def test_arrays_are_appended_as_the_body_or_the_user_says(whole, own, held):

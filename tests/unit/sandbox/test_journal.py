@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from segrelay.sandbox.insider.api import Write
-from segrelay.sandbox.insider.journal import CLOSED, Journal, RepeatedFate, Repeats
+from segrelay.sandbox.insider.journal import CLOSED, Journal, RepeatedFate
 from segrelay.sandbox.insider.profiles import Profiles
 from segrelay.sandbox.insider.rules import UPSERT, identity_keys
 
@@ -121,28 +121,6 @@ def test_what_comes_again_is_counted_by_what_had_become_of_it(applied, status, s
     assert log.journal.requests_again == {(UPSERT, fate): 1}
 
 
-def test_a_refused_user_was_not_applied():
-    log = Log()
-    flight = log.begin(user("ann@example.com"), user("bob@example.com"))
-    log.apply(flight, 1)
-    log.answer(flight)
-
-    log.begin(user("bob@example.com"))
-
-    assert log.journal.entries[UPSERT].counts == {RepeatedFate.NOT_APPLIED: 1}
-
-
-def test_a_better_fate_is_not_forgotten_for_a_worse_one():
-    repeats = Repeats()
-
-    for fate in (RepeatedFate.ANSWERED, RepeatedFate.NOT_APPLIED):
-        repeats.receive((1,))
-        repeats.end((1,), fate)
-    repeats.receive((1,))
-
-    assert repeats.counts == {RepeatedFate.ANSWERED: 2}
-
-
 def test_a_request_of_which_several_users_come_again_was_sent_twice_once():
     log = Log()
     log.whole(user("ann@example.com"), user("bob@example.com"), user("eve@example.com"))
@@ -162,14 +140,3 @@ def test_an_event_that_came_in_another_user_object_before_came_again():
 
     assert log.journal.events.counts == {RepeatedFate.ANSWERED: 1}
     assert log.journal.users_with_several_events == 1
-
-
-def test_an_event_that_was_refused_may_come_again():
-    log = Log(track_events=True)
-    flight = log.begin(happened("a@example.com", "one"), happened("b@example.com", "one"))
-    log.apply(flight, 0)
-    log.answer(flight)
-
-    log.whole(happened("a@example.com", "one"))
-
-    assert log.journal.events.counts == {RepeatedFate.NOT_APPLIED: 1}

@@ -61,10 +61,6 @@ def test_rows_may_come_twice() -> None:
     assert (len(uids), len(set(uids))) == (11, 9)
 
 
-def test_the_status_may_be_a_text() -> None:
-    assert scan(lytics(people=1, status_as_text=True))["status"] == "200"
-
-
 def test_without_a_token_nothing_is_told() -> None:
     answer = asyncio.run(lytics(people=1).api("GET", "/api/segment/vip/scan", {}, {}, b""))
 

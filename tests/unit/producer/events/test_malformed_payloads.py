@@ -4,8 +4,6 @@ A row is the payload's text, the reason it is refused for ("" = it is accepted, 
 right stands in the message column), and a part of the message.
 """
 
-import itertools
-
 import orjson
 import pytest
 
@@ -246,18 +244,6 @@ def test_each_has_its_outcome_and_its_message(text, reason, message):
         assert "Ann" not in item.message
     else:
         assert isinstance(item, Event), message
-
-
-@pytest.mark.parametrize(
-    "text", [text for text, *_ in [*NO_OBJECT, *NO_PROFILE, *NO_EVENTS]], ids=itertools.count()
-)
-def test_between_two_good_ones_it_costs_nothing(text):
-    [good] = read(GOOD)
-
-    first, *middle, last = read(b"[%s,%s,%s]" % (GOOD, text, GOOD))
-
-    assert (first, last) == (good, good)
-    assert [type(item) for item in middle] == [Refused]
 
 
 def test_the_clock_that_counts_is_redis_clock():

@@ -1,6 +1,5 @@
 """Sources: every format that exports have, told by its content, in blocks that never differ."""
 
-import gzip
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from segrelay.producer.events.payloads import Payload
 from segrelay.producer.sources.blocks import Block, blocks_of
 from segrelay.producer.sources.opening import opened
 from segrelay.producer.sources.tables import Columns
-from segrelay.worker.errors import SourceDamaged, UsageWrong
+from segrelay.worker.errors import UsageWrong
 
 ROWS = [{"email": f"p{n}@example.com", "first_name": "Ann"} for n in range(5)]
 LINES = b"\n".join(map(orjson.dumps, ROWS)) + b"\n"
@@ -160,18 +159,6 @@ def test_what_can_not_be_read_as_rows_is_named_with_what_to_do(
 ) -> None:
     with pytest.raises(UsageWrong, match=f"(?s){told}"):
         rows(content)
-
-
-def test_an_archive_that_is_cut_in_the_middle_is_named_with_the_line(
-    rows: Callable[..., list[Payload]],
-) -> None:
-    many = b"".join(
-        orjson.dumps({"email": f"{n}@x.example", "n": n * 7919}) + b"\n" for n in range(90_000)
-    )
-    packed = gzip.compress(many)
-
-    with pytest.raises(SourceDamaged, match="behind the block of line"):
-        rows(packed[: len(packed) - 2_000])
 
 
 def test_the_digest_tells_versions_of_a_file_apart(tmp_path: Path) -> None:

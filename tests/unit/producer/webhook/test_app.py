@@ -211,13 +211,6 @@ def test_each_request_is_one_line_whose_id_is_in_the_answer(
     assert "secret" not in str(line)
 
 
-def test_what_goes_wrong_with_a_request_is_logged_with_its_id(logged: Logged) -> None:
-    answer = ask(Shelf(is_full=True), headers=SECRET, content=BODY)
-
-    assert {line["event"] for line in logged()} == {"webhook.unavailable", "webhook.answered"}
-    assert {line["request"] for line in logged()} == {answer.headers["x-request-id"]}
-
-
 def test_the_probes_of_a_supervisor_are_not_logged(logged: Logged) -> None:
     ask(Shelf(), "GET", "/healthz")
     ask(Shelf(), "GET", "/readyz")

@@ -1,19 +1,16 @@
 """The whole body of a request, made by a template of its array of results."""
 
 import asyncio
-import gc
 from types import SimpleNamespace
 
 import orjson
 import pytest
 
-from segrelay.jsonnet.accelerated import BOTH_EVERY
 from segrelay.jsonnet.rendered import Rendered
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
-from segrelay.worker.adapters.jsonnet import ProcessRenderer
 from segrelay.worker.batch.batch import Request
-from segrelay.worker.batch.pack import put_in_envelope, row_of
+from segrelay.worker.batch.pack import put_in_envelope
 
 WHOLE = """
 local event = import "lytemplates.libsonnet";
@@ -21,14 +18,6 @@ local results = event.get("results");
 assert std.length(results) < 3 : "too many";
 { ids: [each.id for each in results], from: event.jobConfGet("from") }
 """
-
-
-@pytest.fixture
-def uncollected():
-    """All that a test run holds takes longer to collect than a template may take to render."""
-    gc.disable()
-    yield
-    gc.enable()
 
 
 class Renders:
@@ -87,16 +76,3 @@ def test_without_a_template_a_request_stays_as_it_is():
 
     assert asyncio.run(put_in_envelope(request, None)) == ""
     assert request.body == b"[]"
-
-
-@pytest.mark.usefixtures("uncollected")
-def test_a_compiled_template_needs_no_process_of_its_own_however_often_it_is_compared(tmp_path):
-    (tmp_path / "whole.jsonnet").write_text(WHOLE)
-    renderer = ProcessRenderer(Renderer(tmp_path, LYTEMPLATES))
-    template = renderer.renderer.load("whole.jsonnet")
-    rows = [row_of(b'[{"id":%d}]' % number, {"from": "us"}) for number in range(BOTH_EVERY + 9)]
-
-    found = [renderer.render_safely(template, "auto", row) for row in rows]
-
-    assert [orjson.loads(one.body)["ids"] for one in found] == [[n] for n in range(len(rows))]
-    assert renderer.renderer.doubted == {}

@@ -73,15 +73,6 @@ class World:
         return False
 
 
-def test_only_whose_round_it_is_looks():
-    world = World(FakeSurvey(ours=False))
-
-    world.pass_seconds(5)
-
-    assert world.survey.looks == 0
-    assert world.woken == []
-
-
 def test_a_redis_that_goes_away_is_told_once_and_sweeping_goes_on_when_it_is_back():
     world = World()
 

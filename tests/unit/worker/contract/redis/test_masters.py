@@ -153,19 +153,6 @@ def test_a_command_about_one_server_has_no_slot(name: str) -> None:
 
 
 SET, SET_OTHER = ("SET", ONE, 1), ("SET", OTHER, 1)
-ERROR = ResponseError("WAITAOF failed")
-
-
-@pytest.mark.parametrize(
-    ("of_waits", "confirmed"),
-    [(([1, 2], [1, 0]), [1, 0]), (([1, 1], ERROR), ERROR)],
-)
-def test_each_master_waits_for_replicas(of_waits: Any, confirmed: Any) -> None:
-    answers = {A: {WAIT: [of_waits[0]]}, B: {WAIT: [of_waits[1]]}}
-
-    found = run(CLUSTER, [SET, SET_OTHER, WAIT], [slots(B)], answers)
-
-    assert found == ([b"OK", b"OK", confirmed], {A: [SET, WAIT], B: [SET_OTHER, WAIT]})
 
 
 @pytest.mark.parametrize(
@@ -247,16 +234,6 @@ def test_a_refused_write_goes_to_the_master_that_sentinels_name_then(refusal: Ex
     assert patient == ([refusal], {A: [SET]})
 
 
-def test_a_transaction_that_a_replica_refused_goes_to_the_new_master() -> None:
-    answers = {A: {SET: [ReadOnlyError("a replica")]}}
-
-    found = run(
-        SENTINELS, [SET, SET_OTHER], [master(A), master(B)], answers, away_seconds=30, in_multi=True
-    )
-
-    assert found == ([b"OK"] * 2, {A: [SET, SET_OTHER], B: [SET, SET_OTHER]})
-
-
 def test_what_was_read_beside_a_refused_write_is_read_from_the_new_master() -> None:
     get = ("GET", ONE)
     answers = {A: {SET: [ReadOnlyError("a replica")], get: [b"old"]}, B: {get: [b"new"]}}
@@ -275,14 +252,6 @@ def test_the_wait_of_a_server_that_has_run_nothing_does_not_count() -> None:
     found, _ = run(SENTINELS, [SET, WAIT], [master(A), master(B)], answers, away_seconds=30)
 
     assert found == [b"OK", [1, 1]]
-
-
-def test_a_master_that_is_one_no_longer_is_left_after_its_answer() -> None:
-    gone = ResponseError("UNBLOCKED force unblock from blocking operation")
-
-    found, _ = run(SENTINELS, [SET, WAIT], [master(A)], {A: {WAIT: [gone]}}, away_seconds=30)
-
-    assert found == [b"OK", gone]
 
 
 @pytest.mark.parametrize(

@@ -138,17 +138,6 @@ def test_behind_sentinels_tls_is_for_all_connections_and_for_celery_s():
     assert options["broker_transport_options"]["sentinel_kwargs"]["ssl"]
 
 
-def test_celery_is_told_the_master_behind_sentinels():
-    sentinels = parse_redis_url("redis+sentinel://a,b/main?sentinel_password=pw")
-
-    options = connection_options(sentinels)["broker_transport_options"]
-
-    assert options["master_name"] == "main"
-    assert options["sentinel_kwargs"]["password"] == "pw"
-    plain = connection_options(parse_redis_url("redis://one"))["broker_transport_options"]
-    assert "master_name" not in plain
-
-
 def test_tls_is_verified_unless_the_url_says_otherwise():
     strict = connect("rediss://redis").connection_pool.make_connection()
     lax = connect(

@@ -1,5 +1,3 @@
-import re
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -95,11 +93,6 @@ ERASING = [
 @pytest.mark.parametrize("base", [INSIDER, "http://127.0.0.1:9999/proxy", "https://x.example.com"])
 def test_the_path_that_erases_is_refused_however_written(base, path, api):
     assert refuse_reason(join(base, path), api) is not None
-
-
-@pytest.mark.parametrize("path", ERASING[:15])
-def test_the_reason_names_the_danger(path):
-    assert re.search("erases whole profiles, irreversibly", refuse_reason(INSIDER + path, "http"))
 
 
 @given(st.text("/.%25eE64uservdlt1", max_size=24))
