@@ -6,7 +6,7 @@ counts wherever something is sent with it.
 
 from __future__ import annotations
 
-import errno
+import os
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
@@ -23,18 +23,6 @@ else:
 
 CONNECT_SECONDS: Final = 5.0
 
-_REFUSED_CERTIFICATES: Final[Mapping[int, str]] = {
-    9: "its certificate is not valid yet",
-    10: "its certificate has expired",
-    18: "its certificate is self-signed, and not trusted here",
-    19: "the authority of its certificate is not trusted here",
-    20: "nobody trusted here has signed its certificate",
-    21: "nobody trusted here has signed its certificate",
-    23: "its certificate was revoked",
-    62: "its certificate is for another name",
-    64: "its certificate is for another name",
-}
-"""By OpenSSL's number of the verification (`X509_V_ERR_…`)."""
 _TLS_REASONS: Final[Mapping[str, str]] = {
     "WRONG_VERSION_NUMBER": "it speaks no TLS at this port",
     "HTTP_REQUEST": "it speaks no TLS at this port",
@@ -42,14 +30,6 @@ _TLS_REASONS: Final[Mapping[str, str]] = {
     "SSLV3_ALERT_HANDSHAKE_FAILURE": "it refuses the TLS handshake (a client certificate?)",
     "UNEXPECTED_EOF_WHILE_READING": "it closed the connection in TLS (a client certificate?)",
     "TLSV1_ALERT_PROTOCOL_VERSION": "it speaks no version of TLS that we do",
-}
-_SYSTEM_ERRORS: Final[Mapping[int, str]] = {
-    errno.ECONNREFUSED: "the connection was refused; nothing listens at its port",
-    errno.ECONNRESET: "the connection was reset",
-    errno.EPIPE: "the connection was reset",
-    errno.ENETUNREACH: "no network leads to its address",
-    errno.EHOSTUNREACH: "nothing is reached at its address",
-    errno.ETIMEDOUT: "no connection came about in time",
 }
 
 
@@ -122,8 +102,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _words_of(error: BaseException) -> str:
     match error:
         case ssl.SSLCertVerificationError():
-            other = f"its certificate is refused ({error.verify_message})"
-            return _REFUSED_CERTIFICATES.get(error.verify_code, other)
+            # What follows a comma is the host.
+            return f"its certificate is refused ({error.verify_message.partition(',')[0]})"
         case ssl.SSLError():
             reason = error.reason or type(error).__name__
             return _TLS_REASONS.get(reason, f"TLS failed ({reason})")
@@ -132,6 +112,6 @@ def _words_of(error: BaseException) -> str:
         case socket.gaierror():
             return "its name is not known (DNS)"
         case OSError():
-            return _SYSTEM_ERRORS.get(error.errno or 0, "")
+            return os.strerror(error.errno).lower() if error.errno else ""
         case _:
             return ""

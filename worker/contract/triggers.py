@@ -14,6 +14,7 @@ import orjson
 
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import Header
+from segrelay.worker.contract.records import read_record
 from segrelay.worker.contract.redis.acts import Act, carry_out
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import load_script, run_script
@@ -130,18 +131,8 @@ def parse_pauses(stored: Mapping[bytes, bytes]) -> Pauses:
     for which, text in stored.items():
         kind, _, name = which.decode().partition("|")
         if kind in found and name:
-            found[kind][name] = _loads(text)
+            found[kind][name] = read_record(Pause, text) or Pause()
     return Pauses(found[DESTINATION], found[TRIGGER], found[JOB])
-
-
-def _loads(text: bytes) -> Pause:
-    try:
-        document = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return Pause()
-    if not isinstance(document, dict):
-        return Pause()
-    return Pause(*(str(document.get(part) or "") for part in ("reason", "by", "at", "edition")))
 
 
 def read_pauses(client: Redis) -> Pauses:
