@@ -73,7 +73,7 @@ class Publisher:
         self._waker = waker or CeleryWaker(settings)
         self._dry_run = dry_run
         self._meter = CapacityMeter(client, settings)
-        self.audiences = AudienceStore(client, told=settings.told_ids, learns=not dry_run)
+        self.audiences = AudienceStore(client, learns=not dry_run)
         self._drafter = Drafter(settings, self.audiences, self._meter)
         self._quarantine = Quarantine(client)
         self._claimed = dry_run

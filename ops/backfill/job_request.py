@@ -105,7 +105,7 @@ def spec_of(
     """Return the specification of a job from the options of its command."""
     store = JobStore(client)
     files = list(_files(wanted.sources))
-    audiences = AudienceStore(client, told=settings.told_ids, learns=False)
+    audiences = AudienceStore(client, learns=False)
     if audience := wanted.audience or _scanned(files):
         slug, audience_id = named_audience(audiences, audience, wanted.audience_id)
         wanted = replace(wanted, audience=slug, audience_id=audience_id)

@@ -167,7 +167,7 @@ class JobPlan:
         for (failure, audience), candidates in dead.items():
             problem = failure
             if failure_without_id(candidates[0], trigger, settings, now_us=now_us):
-                problem = in_want_of_id(failure, [audience], settings.sync.values())
+                problem = in_want_of_id(failure, [audience])
             one.problems[problem] += len(candidates)
 
     def _requests(self, name: str, one: TriggerPlan) -> int:

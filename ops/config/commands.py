@@ -22,7 +22,6 @@ from segrelay.ops.state.opened import running_server
 from segrelay.ops.terminal.console import mention, say
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.options import Strict
-from segrelay.producer.publishing.audiences import AudienceStore, named_audience
 from segrelay.worker.adapters.redis.shared_keys import read_identified
 from segrelay.worker.adapters.sender import Granted, HttpSender, read_grant, token_request
 from segrelay.worker.contract.printable import plural
@@ -288,8 +287,6 @@ _PATIENCE_SECONDS: Final = 2.0
 def look_at_redis(settings: Settings, report: Mapping[str, list[str]]) -> Collection[str]:
     """Add findings about Redis to a report; one that is silent for two seconds is left out.
 
-    Among them are syncs that tell an id which Redis knows as that of another audience.
-
     Args:
         settings: The configuration.
         report: Lists of lines: `problems`, `warnings` and `notes`.
@@ -304,13 +301,6 @@ def look_at_redis(settings: Settings, report: Mapping[str, list[str]]) -> Collec
         wait_ready(url, _PATIENCE_SECONDS)
         with closing(connect(url, timeout_seconds=_PATIENCE_SECONDS)) as client:
             report["problems"].extend(mismatches(client, settings))
-            store = AudienceStore(client, learns=False)
-            for name, sync in settings.sync.items():
-                try:
-                    named_audience(store, sync.audience, sync.audience_id, look_up=str)
-                except UsageWrong as error:
-                    at = f"{settings.source.name}: sync.{name}.audience_id"
-                    report["warnings"].append(f"{at}: {error.message}")
             return read_identified(client)
     except OperationsMustAct as error:
         report["notes"].append(f"Redis was not asked: {error.message}")

@@ -156,7 +156,7 @@ class DeadLetters(Kept[StoredDeadLetter]):
             else:
                 ids.append(one["id"])
         ids.reverse()
-        audiences = AudienceStore(self.client, told=self.settings.told_ids, learns=False)
+        audiences = AudienceStore(self.client, learns=False)
         partitions = all_partitions(self.client, self.settings)
         return Work(
             len(ids),

@@ -525,7 +525,7 @@ def try_(
 
 def _tried(event: Event, trigger: Trigger, settings: Settings) -> dict[str, Any]:
     """Preview an event as a delivery of a trigger; it gets the id that rows of it would get."""
-    known_id = "" if has_id(event.profile) else _known_id(event.audience, settings)
+    known_id = "" if has_id(event.profile) else _known_id(event.audience)
     if known_id:
         event = replace(event, profile=with_id(event.profile, known_id))
     [previewed] = preview([candidate_of(event, trigger, settings)], settings)
@@ -547,14 +547,13 @@ def _tried(event: Event, trigger: Trigger, settings: Settings) -> dict[str, Any]
     }
 
 
-def _known_id(audience: str, settings: Settings) -> str:
+def _known_id(audience: str) -> str:
     """Return the id of an audience that rows of it would get; "" = none, as far as can be told."""
-    told = settings.told_ids
     try:
         with already_there() as (_, client):
-            return AudienceStore(client, told=told, learns=False).id_of(audience)
+            return AudienceStore(client, learns=False).id_of(audience)
     except SegrelayError:
-        return next((one for one, slug in told.items() if slug == audience), "")
+        return ""
 
 
 def _tried_lines(document: Mapping[str, Any]) -> Iterator[str]:

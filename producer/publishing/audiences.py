@@ -6,8 +6,7 @@ What was learned stands in Redis and is remembered here, so that a payload costs
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 from segrelay.worker.contract import keys
@@ -21,15 +20,12 @@ _REMEMBERED_SECONDS: Final = 60.0
 _ASKED_AGAIN_SECONDS: Final = 1.0
 """The seconds between two questions to Redis about an unknown id, or about one in conflict, and
 between two about slugs whose id is not known."""
-_NOTHING_TOLD: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class AudienceStore:
     """The known slugs of audiences by their ids, and the other way round.
 
     Args:
-        told: Ids that the configuration tells, each with its slug; "" = not told. They come before
-            others of the same audience; Redis decides what an id stands for.
         learns: True if what payloads tell is written; a dry run only keeps it in mind.
     """
 
@@ -37,12 +33,10 @@ class AudienceStore:
         self,
         client: Redis,
         *,
-        told: Mapping[str, str] = _NOTHING_TOLD,
         learns: bool = True,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
-        self._told = told
         self._learns = learns
         self._now = now
         self._slugs: dict[str, str] = {}
@@ -100,10 +94,8 @@ class AudienceStore:
 
     def _known_id(self, slug: str) -> str:
         if self._ids is None:
-            ids = {slug: learned for learned, slug in sorted(self._slugs.items(), reverse=True)}
-            ids |= {self._slugs.get(told, slug): told for told, slug in self._told.items()}
-            ids.pop("", None)
-            self._ids = ids
+            learned = sorted(self._slugs.items(), reverse=True)
+            self._ids = {slug: audience_id for audience_id, slug in learned}
         return self._ids.get(slug, "")
 
     def _known(self, audience_id: str, slug: str) -> str:

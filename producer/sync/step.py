@@ -66,8 +66,8 @@ class Syncing:
     """Does the steps of one sync.
 
     Args:
-        find_audience: Returns the slug; raises UsageWrong where it is not known, or the id that the
-            configuration tells is that of another audience, and LyticsUnavailable.
+        find_audience: Returns the slug; raises UsageWrong where it is not known, and
+            LyticsUnavailable.
         log: Of a worker; a terminal shows the lines of the steps instead.
     """
 
@@ -292,7 +292,7 @@ def syncing_for(
         raise UsageWrong(f"There is no [sync.{name}]: {did_you_mean(name, settings.sync)}.")
 
     def find_audience() -> str:
-        return named_audience(publisher.audiences, schedule.audience, schedule.audience_id)[0]
+        return named_audience(publisher.audiences, schedule.audience)[0]
 
     def opened(sleep: Callable[[float], None]) -> AbstractContextManager[SyncSource]:
         if pattern := schedule.files:

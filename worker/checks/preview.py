@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +33,6 @@ from segrelay.worker.contract.events import Header, has_id, with_id
 from segrelay.worker.contract.printable import read_json_values
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.contract.settings.http import TemplateChoice
-from segrelay.worker.contract.settings.sections import SyncSchedule
 from segrelay.worker.contract.words import Death, Direction, Skip
 from segrelay.worker.core.messages import normalise_message
 from segrelay.worker.destinations.api import NotSendable, Shaped, parsed
@@ -148,24 +147,19 @@ class Finding:
     column: int = 0
 
 
-def in_want_of_id(
-    failure: str, audiences: Sequence[str], syncs: Iterable[SyncSchedule] = ()
-) -> str:
+def in_want_of_id(failure: str, audiences: Sequence[str]) -> str:
     """Say that events of audiences fail for want of an id, and what to do about it.
 
     Args:
         failure: The error message, with the place in the template where it is known.
         audiences: Slugs whose id is not known; none where it is not known which they are.
-        syncs: As configured.
     """
-    locations = " and ".join(f"[sync.{one.name}]" for one in syncs if one.audience in audiences)
     audience = audiences[0] if len(audiences) == 1 else "SLUG"
     return (
         f"{failure.removesuffix('.')}. Events that are made from rows of a backfill, sync or repair"
         " have no id in segment_events as long as no id is known for"
-        f" {', '.join(audiences) or 'their audience'}, and die of this: set audience_id in"
-        f" {locations or '[sync.NAME]'}, give --audience-id to the backfill, or map the id by"
-        f" `segrelay audience set ID {audience}`."
+        f" {', '.join(audiences) or 'their audience'}, and die of this: map the id by"
+        f" `segrelay audience set ID {audience}`, or give --audience-id to the backfill."
     )
 
 

@@ -129,7 +129,7 @@ def check_without_ids(
         if kind not in kinds:
             kinds[kind] = _failure_without_id(settings, trigger, render, now)
         if kinds[kind]:
-            message = in_want_of_id(kinds[kind], audiences, settings.sync.values())
+            message = in_want_of_id(kinds[kind], audiences)
             findings.append(Finding("warning", message, name))
     return findings
 
@@ -138,19 +138,17 @@ def audiences_without_id(
     settings: Settings, trigger: Trigger, identified: Collection[str]
 ) -> tuple[str, ...]:
     """Return the audiences of which rows may become events of a trigger, and no id is known."""
-    told = settings.told_ids
     synced = [
         sync.audience for sync in settings.sync.values() if sync.on_change or trigger.on != "change"
     ]
     if ALL_AUDIENCES in trigger.audiences:
-        fed = synced or ([] if identified or told else ["any audience"])
+        fed = synced or ([] if identified else ["any audience"])
     else:
         fed = [name for name in trigger.audiences if trigger.on != "change" or name in synced]
-    known = {*identified, *told, *told.values()}
     return tuple(
         name
         for name in dict.fromkeys(fed)
-        if name not in known and not AUDIENCE_ID_PATTERN.fullmatch(name)
+        if name not in identified and not AUDIENCE_ID_PATTERN.fullmatch(name)
     )
 
 

@@ -18,7 +18,7 @@ import orjson
 
 from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.settings.http import Authorization, HttpRequests
-from segrelay.worker.contract.settings.urls import is_listed, is_same_origin, join, refuse_reason
+from segrelay.worker.contract.settings.urls import is_same_origin, join, refuse_reason
 from segrelay.worker.contract.words import Death, Skip
 from segrelay.worker.core.verdicts import Accepted, BodyRefused, Failed, Verdict
 from segrelay.worker.destinations.answers import SentResults, is_status, said_by, taken
@@ -115,7 +115,6 @@ class HttpApi(Api):
 
     Args:
         requests: The form of requests and answers; of the destination, changed by the trigger.
-        hosts: To which a template's URL may lead beside the trigger's own.
         networks: The networks that may be connected to beside public addresses.
         parts: The parts that the templates of the trigger make.
         base_url: The beginning of the URLs of templates.
@@ -123,7 +122,6 @@ class HttpApi(Api):
     """
 
     requests: HttpRequests = field(default_factory=HttpRequests)
-    hosts: tuple[str, ...] = ()
     networks: tuple[str, ...] | None = ()
     parts: Parts = BODY_ALONE
     base_url: str = ""
@@ -252,7 +250,7 @@ class HttpApi(Api):
         return classify_status(answer, said_by(answer, self.requests.reason))
 
     def _url(self, yielded: Any, base: str) -> str | NotSendable:
-        """Return the URL that a template yields, if it stays on the allowed hosts.
+        """Return the URL that a template yields, if it stays on the destination's host.
 
         Credentials and rate are those of the destination.
         """
@@ -268,9 +266,9 @@ class HttpApi(Api):
 
     def _refused(self, url: str, base: str) -> str | None:
         refused = refuse_reason(url, "http")
-        if refused or is_same_origin(url, base) or is_listed(url, self.hosts):
+        if refused or is_same_origin(url, base):
             return refused
-        return "it leads to another host than the destination's and those of http.hosts"
+        return "it leads to another host than the destination's"
 
 
 def _signed_for_aws(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
 
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.contract.settings.sections import AUDIENCE_ATTRIBUTE
@@ -22,7 +21,6 @@ def api_of(settings: Settings, trigger: Trigger) -> Api:
     authorization = settings.authorization_of(destination)
     return HttpApi(
         requests,
-        (*destination.http.hosts, urlsplit(destination.base_url).netloc),
         destination.http.networks,
         Parts(bool(trigger.template), bool(trigger.url.template), tuple(requests.header_templates)),
         destination.base_url,

@@ -4,13 +4,12 @@ import orjson
 import pytest
 
 from segrelay.ops.audiences import Person, exit_event
-from segrelay.ops.config.commands import look_at_redis
 from segrelay.producer.events.payloads import Payload, RowForm
 from segrelay.producer.publishing.audiences import AudienceStore, named_audience
 from segrelay.producer.publishing.published import JobPosition, PublishOptions
 from segrelay.worker.contract import keys
 from segrelay.worker.errors import UsageWrong
-from tests.configuration import lytics, table, trigger
+from tests.configuration import trigger
 from tests.integration.producer.redis_contents import entries
 from tests.unit.producer.payload_samples import VIP, WRAPPED
 
@@ -20,23 +19,9 @@ OTHER = "f" * 32
 ROW = RowForm("vip", "", "enter", AT)
 
 
-def sync(name="vip", **fields):
-    return table(f"sync.{name}", **{"audience": "vip", "every": "15m", **fields})
-
-
 @pytest.fixture
-def told(configure):
-    """Return a function that makes a configuration whose syncs tell ids."""
-
-    def make(*syncs):
-        return configure(
-            trigger("vip-enter"),
-            trigger("vip-exit", on="exit"),
-            lytics("http://127.0.0.1:9"),
-            *syncs,
-        )
-
-    return make
+def configured(configure):
+    return configure(trigger("vip-enter"), trigger("vip-exit", on="exit"))
 
 
 def ids(client):
@@ -70,14 +55,14 @@ EVERYBODY = {"payload@example.com", "row@example.com", "array@example.com", "gon
 
 
 @pytest.mark.parametrize(
-    ("syncs", "is_told", "expected"),
-    [([], True, VIP), ([sync(audience_id=VIP)], False, VIP), ([], False, None)],
-    ids=["a payload told it", "the configuration tells it", "it is not known"],
+    ("is_told", "expected"),
+    [(True, VIP), (False, None)],
+    ids=["a payload told it", "it is not known"],
 )
 def test_an_id_that_is_known_is_in_all_events_that_have_none(
-    publisher_of, told, client, *, syncs, is_told, expected
+    publisher_of, configured, client, *, is_told, expected
 ):
-    publisher = publisher_of(told(*syncs))
+    publisher = publisher_of(configured)
     if is_told:
         publisher.publish([orjson.dumps(WRAPPED)])
 
@@ -87,14 +72,17 @@ def test_an_id_that_is_known_is_in_all_events_that_have_none(
 
 
 @pytest.mark.parametrize("told_id", ["", "  ", None])
-def test_an_empty_id_is_none(publisher_of, told, client, told_id):
-    publisher_of(told(sync(audience_id=VIP))).publish([payload("ann@example.com", id=told_id)])
+def test_an_empty_id_is_none(publisher_of, configured, client, told_id):
+    client.hset(keys.AUDIENCES, VIP, "vip")
+
+    publisher_of(configured).publish([payload("ann@example.com", id=told_id)])
 
     assert ids(client) == {"ann@example.com": VIP}
 
 
-def test_what_an_event_tells_itself_comes_first(publisher_of, told, client):
-    publisher = publisher_of(told(sync(audience_id=VIP)))
+def test_what_an_event_tells_itself_comes_first(publisher_of, configured, client):
+    client.hset(keys.AUDIENCES, VIP, "vip")
+    publisher = publisher_of(configured)
     own = RowForm("vip", OTHER, "enter", AT)
 
     publisher.publish([payload("payload@example.com", id=OTHER)])
@@ -105,23 +93,12 @@ def test_what_an_event_tells_itself_comes_first(publisher_of, told, client):
     assert ids(client) == dict.fromkeys(["payload@example.com", "row@example.com"], OTHER)
 
 
-def test_of_several_ids_the_configured_one_counts_and_else_always_the_same(
-    publisher_of, told, client
-):
+def test_of_several_ids_it_is_always_the_same(publisher_of, configured, client):
     client.hset(keys.AUDIENCES, mapping={OTHER: "vip", VIP: "vip"})
 
-    publisher_of(told()).publish([payload("learned@example.com")])
-    publisher_of(told(sync(audience_id=OTHER))).publish([payload("told@example.com")])
+    publisher_of(configured).publish([payload("learned@example.com")])
 
-    assert ids(client) == {"learned@example.com": VIP, "told@example.com": OTHER}
-
-
-def test_an_id_that_stands_for_another_audience_is_not_used(publisher_of, told, client):
-    client.hset(keys.AUDIENCES, VIP, "gold")
-
-    publisher_of(told(sync(audience_id=VIP))).publish([payload("ann@example.com")])
-
-    assert ids(client) == {"ann@example.com": None}
+    assert ids(client) == {"learned@example.com": VIP}
 
 
 def test_an_id_that_was_learned_elsewhere_is_known_a_second_later(client):
@@ -166,15 +143,3 @@ def test_an_audience_that_can_not_be_told_is_refused(client, name, told_id, says
 
     with pytest.raises(UsageWrong, match=says):
         named_audience(AudienceStore(client), name, told_id)
-
-
-def test_the_check_names_a_sync_that_tells_the_id_of_another_audience(told, client):
-    client.hset(keys.AUDIENCES, VIP, "gold")
-    settings = told(sync(audience_id=VIP), sync("gold", audience="gold", audience_id=OTHER))
-
-    report = {"problems": [], "warnings": [], "notes": []}
-    identified = look_at_redis(settings, report)
-
-    [warning] = report["warnings"]
-    assert warning.startswith(f"segrelay.toml: sync.vip.audience_id: Audience {VIP} is known as")
-    assert identified == {VIP, "gold"}

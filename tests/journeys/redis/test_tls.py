@@ -131,6 +131,10 @@ def test_a_cluster_works_by_tls_with_the_shipped_rights_and_one_more(
             port: stack.enter_context(TlsRelay(port, mine, certificates.authority))
             for port in cluster.nodes
         }
+        for admin, relay in zip(admins, relays.values(), strict=True):
+            admin.config_set("cluster-announce-port", relay.listens_at)
+        told = {relay.listens_at for relay in relays.values()}
+        until(lambda: all(ports_of(admin) == told for admin in admins), 30)
         rig = stack.enter_context(
             Rig(
                 tmp_path / "rig",
@@ -156,9 +160,13 @@ def admin_of(stack, cluster, port):
     return stack.enter_context(connect(url))
 
 
+def ports_of(admin):
+    """Return the ports at which the nodes say that they are reached."""
+    return {node[1] for _, _, node, *_ in admin.execute_command("CLUSTER SLOTS")}
+
+
 def cluster_address(relays, authority, certificate):
-    nat = ",".join(f"127.0.0.1:{port}=127.0.0.1:{r.listens_at}" for port, r in relays.items())
-    options = {"ssl_ca_certs": authority, "nat": nat}
+    options = {"ssl_ca_certs": authority}
     options |= {"ssl_certfile": certificate[0], "ssl_keyfile": certificate[1]}
     hosts = ",".join(f"127.0.0.1:{relay.listens_at}" for relay in relays.values())
     return f"rediss+cluster://segrelay:{PASSWORD}@{hosts}?{urlencode(options)}"

@@ -107,23 +107,18 @@ class Masters:
         return owner
 
 
-def read_slots(
-    answer: Iterable[Any], asked: RedisNode, outside: Mapping[RedisNode, RedisNode]
-) -> Masters:
+def read_slots(answer: Iterable[Any], asked: RedisNode) -> Masters:
     """Read the answer to CLUSTER SLOTS.
 
     Args:
         answer: The list of ranges of slots with their nodes, as Redis gives it.
         asked: The node that gave it; it may not know under which host itself is reached.
-        outside: The address at which a node is reached from here, by the address that the Cluster
-            tells.
     """
     known = Masters([None] * SLOTS)
     nodes: dict[RedisNode, None] = {}
     for first, last, *servers in answer:
         told = [((host or b"").decode(), int(port)) for host, port, *_ in servers]
-        named = [RedisNode(asked.host if h in _UNKNOWN_HOSTS else h, port) for h, port in told]
-        found = [outside.get(node, node) for node in named]
+        found = [RedisNode(asked.host if h in _UNKNOWN_HOSTS else h, port) for h, port in told]
         nodes |= dict.fromkeys(found)
         known.owners[first : last + 1] = [found[0]] * (last + 1 - first)
     known.nodes = tuple(nodes)
@@ -364,7 +359,7 @@ class ClusterRouter(Router):
 
     def read(self, answer: Any, asked: RedisNode) -> Masters:
         """Read the slots."""
-        return read_slots(answer, asked, self.address.outside)
+        return read_slots(answer, asked)
 
     def why(self, error: RedisError, asked: RedisNode) -> Exception:
         """Return the error itself."""

@@ -4,7 +4,6 @@
     redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT,HOST:PORT/SERVICE/DATABASE
         ?sentinel_username=USER&sentinel_password=PASSWORD
     redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT
-        ?nat=INSIDE-HOST:PORT=OUTSIDE-HOST:PORT,...
 
 With `rediss` in the place of `redis`, all connections are encrypted, to Sentinels also. They are
 read here and not by the client library: there a query such as `?retry=3` wins over what the code
@@ -22,7 +21,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeVar, cast
@@ -44,10 +43,7 @@ _PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379
 _CHECK: Final = "ssl_check_hostname"
 _TLS_OPTIONS: Final = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", _CHECK)
-_OPTIONS_OF: Final[Mapping[str, tuple[str, ...]]] = {
-    "sentinel": ("sentinel_username", "sentinel_password"),
-    "cluster": ("nat",),
-}
+_SENTINEL_OPTIONS: Final = ("sentinel_username", "sentinel_password")
 _CERT_REQS: Final = ("required", "optional", "none")
 _BOOLEANS: Final[Mapping[str, bool]] = {"true": True, "yes": True, "false": False, "no": False}
 
@@ -70,7 +66,7 @@ class RedisAddress:
     Args:
         hosts: Host and port; several only for Sentinels and a Cluster.
         service: The name under which the Sentinels know the master; empty without Sentinel.
-        options: The `ssl_…`, `sentinel_…` and `nat` values of the query, as written.
+        options: The `ssl_…` and `sentinel_…` values of the query, as written.
         found_by: The way to find the master of something.
     """
 
@@ -87,11 +83,6 @@ class RedisAddress:
     def is_cluster(self) -> bool:
         """Say whether the hosts are nodes of a Cluster."""
         return self.found_by == "cluster"
-
-    @property
-    def outside(self) -> dict[RedisNode, RedisNode]:
-        """Return the addresses at which a Cluster's nodes are reached, by those that they tell."""
-        return dict(_nat_pairs(self.options.get("nat", "")))
 
     @property
     def shown(self) -> str:
@@ -193,14 +184,6 @@ def _address(parts: SplitResult) -> RedisAddress:
     )
 
 
-def _nat_pairs(text: str) -> Iterator[tuple[RedisNode, RedisNode]]:
-    for pair in filter(None, text.split(",")):
-        inside, is_pair, outside = pair.partition("=")
-        if not is_pair:
-            raise ValueError("nat is written as INSIDE-HOST:PORT=OUTSIDE-HOST:PORT,...")
-        yield _host(inside, _PORT), _host(outside, _PORT)
-
-
 def _host(text: str, default_port: int) -> RedisNode:
     parts = urlsplit(f"//{text}")
     try:
@@ -214,7 +197,9 @@ def _host(text: str, default_port: int) -> RedisNode:
 
 def _options(parts: SplitResult, base: str, guard: str) -> dict[str, str]:
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    known = (_TLS_OPTIONS if base == "rediss" else ()) + _OPTIONS_OF.get(guard, ())
+    known = (_TLS_OPTIONS if base == "rediss" else ()) + (
+        _SENTINEL_OPTIONS if guard == "sentinel" else ()
+    )
     for name in options:
         if name not in known:
             allowed = ", ".join(known) or "nothing"
@@ -223,7 +208,6 @@ def _options(parts: SplitResult, base: str, guard: str) -> dict[str, str]:
         raise ValueError(f"ssl_cert_reqs is one of {', '.join(_CERT_REQS)}")
     if options.get(_CHECK, "no").lower() not in _BOOLEANS:
         raise ValueError(f"{_CHECK} is true or false")
-    list(_nat_pairs(options.get("nat", "")))
     return options
 
 

@@ -167,16 +167,6 @@ class Settings(Frozen):
         """Return the authorization of a destination, or None if it has none."""
         return self.authorizations.get(destination.authorization)
 
-    @property
-    def told_ids(self) -> dict[str, str]:
-        """Return the audiences' ids that `[sync]` tells, each with its slug; "" = not told."""
-        told: dict[str, str] = {}
-        for sync in self.sync.values():
-            if sync.told_id:
-                slug = "" if sync.audience == sync.told_id else sync.audience
-                told[sync.told_id] = told.get(sync.told_id) or slug
-        return told
-
     def sample_path(self, trigger: Trigger) -> Path | None:
         """Return the path of the trigger's own sample, or None if a shipped one is used."""
         return self.folder / trigger.sample if trigger.sample else None
@@ -294,8 +284,8 @@ ENDPOINTS_PATH: Final = "/to"
 TOKEN_PATH: Final = "/_oauth2/token"  # noqa: S105 - a path of the sandbox
 _IN_PLACE_OF_SECRETS: Final = "/secret-url"
 """The path at the sandbox that replaces a trigger's secret URL."""
-_HERE: Final[Mapping[str, Any]] = {"hosts": (), "networks": ("127.0.0.0/8", "::1/128")}
-"""The only hosts that a destination may lead to in a sandbox run."""
+_HERE: Final = {"networks": ("127.0.0.0/8", "::1/128")}
+"""The only networks that a destination may lead to in a sandbox run."""
 _PLACEHOLDER: Final = Secret("sandbox", "sandbox")
 """The value in place of every secret: no real one is sent to the sandbox or needs to be set."""
 _PLACEHOLDER_KEY: Final = Secret("sandbox", f"{'A' * 43}=")

@@ -41,7 +41,6 @@ from segrelay.worker.contract.settings.urls import (
     INSIDER_PATHS,
     INSIDER_PER_MINUTE,
     erases,
-    is_listed,
     is_loopback,
     is_same_origin,
     join,
@@ -177,7 +176,6 @@ def problems_of(draft: Settings) -> Iterator[Problem]:
     for schedule in draft.sync.values():
         if not (draft.lytics or schedule.files):
             yield Problem(("sync", schedule.name), _NEEDS_LYTICS)
-    yield from _problems_of_ids(draft)
     for watch in draft.backfill.watch.values():
         at_watch = ("backfill", "watch", watch.name)
         if watch.audience and not watch.as_of:
@@ -198,24 +196,6 @@ def problems_of(draft: Settings) -> Iterator[Problem]:
         yield Problem(("protection", "key"), f"{key.origin} {wrong_key}", hint)
 
 
-def _problems_of_ids(draft: Settings) -> Iterator[Problem]:
-    """Yield the syncs that tell another id of an audience than what was told before."""
-    ids: dict[str, str] = {}
-    slugs: dict[str, str] = {}
-    for schedule in draft.sync.values():
-        told, audience = schedule.audience_id, schedule.audience
-        if not told:
-            continue
-        path = ("sync", schedule.name, "audience_id")
-        known = ids.setdefault(audience, schedule.told_id)
-        if known != told:
-            told = f"the audience {audience!r} has the id {known} already"
-            yield Problem(path, told, "an audience has one id")
-        elif told != audience and slugs.setdefault(told, audience) != audience:
-            hint = "an id stands for one audience"
-            yield Problem(path, f"is the id of {slugs[told]!r} already", hint)
-
-
 def _misplaced_references(draft: Settings) -> Iterator[Problem]:
     """Yield a problem for each text that names a secret where none is understood."""
     for path, value in leaves(draft):
@@ -234,8 +214,8 @@ def warnings_of(draft: Settings) -> Iterator[Problem]:
         if destination.api == "insider":
             yield from _warnings_of_insider(draft, destination)
     for schedule in draft.sync.values():
-        path, names = ("sync", schedule.name), {schedule.audience, schedule.told_id} - {""}
-        wanting = [one for one in draft.triggers.values() if any(map(one.wants, names))]
+        path = ("sync", schedule.name)
+        wanting = [one for one in draft.triggers.values() if one.wants(schedule.audience)]
         if not wanting:
             yield Problem((*path, "audience"), f"no trigger wants {schedule.audience!r}")
         if schedule.on_change and not any(trigger.on == "change" for trigger in wanting):
@@ -398,9 +378,7 @@ def _problems_of_url(
         # No path is suggested for one that erases profiles.
         hint = did_you_mean(trigger.url.text, INSIDER_PATHS, or_list=False)
         yield Problem(path, told, hint if is_insider and not erases(url) else "")
-    elif not is_same_origin(url, destination.base_url) and (
-        is_insider or not is_listed(url, destination.http.hosts)
-    ):
+    elif not is_same_origin(url, destination.base_url):
         hint = "the authorization would go there too: make it a destination of its own"
         yield Problem(path, f"leads to another host than {destination.base_url}", hint)
 

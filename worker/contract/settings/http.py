@@ -25,7 +25,6 @@ from pydantic import (
 )
 
 from segrelay.worker.contract.settings.urls import (
-    host_problem,
     network,
     refuse_reason,
     without_query,
@@ -90,13 +89,6 @@ def _checked_network(text: str) -> str:
     return text
 
 
-def _checked_host(text: str) -> str:
-    problem = host_problem(text)
-    if problem:
-        raise wrong(f"{text!r} {problem}", 'write it as "api.example.com" or "*.example.com:8443"')
-    return text
-
-
 def _checked_scalar(value: Any) -> Any:
     if type(value) not in _SCALARS:
         raise wrong("is neither a text, a number nor true or false")
@@ -132,7 +124,6 @@ _Key = Annotated[HeaderName, Field(min_length=1)]
 Headers = dict[_Key, Annotated[TextOrTemplate, AfterValidator(_sendable)]]
 SecretHeaders = Mapping[_Key, Annotated[SecretValue, AfterValidator(_sendable)]]
 JsonPath = Annotated[str, matching(_PATH, "is not a path", 'write it as "errors[0].detail"')]
-Host = Annotated[Text, AfterValidator(_checked_host)]
 NetworkText = Annotated[Text, AfterValidator(_checked_network)]
 Scalar = Annotated[Any, AfterValidator(_checked_scalar)]
 
@@ -238,8 +229,6 @@ class HttpRequests(Frozen):
 class HttpDestination(HttpRequests):
     """The `http` table of a destination."""
 
-    hosts: tuple[Host, ...] = ()
-    """More hosts that URLs may lead to, `*.example.com` too; they get the authorization."""
     networks: tuple[NetworkText, ...] = ()
     """Private addresses that may be connected to, such as `10.1.0.0/16`."""
 

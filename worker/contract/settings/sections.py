@@ -41,7 +41,6 @@ from segrelay.worker.contract.settings.values import (
     between,
     wrong,
 )
-from segrelay.worker.contract.words import AUDIENCE_ID_PATTERN
 
 AUDIENCE_ATTRIBUTE: Final = "audience_attribute"
 DEFAULT_AUDIENCE_ATTRIBUTE: Final = "lytics_computed_attr"
@@ -504,9 +503,6 @@ class SyncSchedule(NamedSection):
     audience: Text
     """The audience to compare, as a slug, or as an id whose slug a payload or `segrelay audience
     set` has told."""
-    audience_id: Text = ""
-    """The id of the audience, for templates that read it: rows of a scan or a file have none. Not
-    needed if `audience` is the id, or if a payload or `segrelay audience set` has told the id."""
     every_seconds: Annotated[Seconds, between("1s", "30d")]
     """The time from the begin of a run to the begin of the next."""
     repair_every_seconds: Annotated[Seconds, between("1s", "30d")] = 86_400.0
@@ -531,12 +527,6 @@ class SyncSchedule(NamedSection):
             f'write "{SOURCE_LYTICS}", "{SOURCE_FILE}exports/*.csv" or "s3://bucket/exports/*.csv"',
             REFERENCE if source.startswith(SOURCE_FILE) else "wrong",
         )
-
-    @property
-    def told_id(self) -> str:
-        """Return the audience's id as far as the configuration names it; "" if it does not."""
-        is_id = AUDIENCE_ID_PATTERN.fullmatch(self.audience)
-        return self.audience if is_id else self.audience_id
 
     @property
     def files(self) -> str:

@@ -110,8 +110,6 @@ _DANGER: Final = "/user/v1/delete erases whole profiles, irreversibly"
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _UNWANTED: Final = re.compile(r"[\x00-\x20\x7f\\]")
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
-_PORT: Final = re.compile(r"(?:^[^:]*|\]):[0-9]{1,5}$")
-_HIGHEST_PORT: Final = 65_535
 _MOST_ENCODINGS: Final = 8
 """The number of times that a path may be percent-encoded before it counts as an attempt to hide."""
 
@@ -162,43 +160,6 @@ def host_of(url: str) -> str:
     """Return the host of a URL, and its port if one is given."""
     address = urlsplit(url)
     return (address.hostname or "").lower() + (f":{address.port}" if address.port else "")
-
-
-def host_problem(text: str) -> str | None:
-    """Say why a text can't stand in a list of allowed hosts, or None where it can."""
-    name, _, port = text.rpartition(":") if _PORT.search(text) else (text, "", "443")
-    bare = name.removeprefix("*.")
-    if not _HOST.fullmatch(bare) or not 0 < int(port) <= _HIGHEST_PORT:
-        return "is not a host"
-    if bare != name and ("." not in bare or literal_address(bare)):
-        return "allows too much"
-    return None
-
-
-def is_listed(url: str, hosts: Sequence[str]) -> bool:
-    """Say whether a URL leads to one of the allowed hosts.
-
-    Args:
-        url: Absolute.
-        hosts: Names or addresses, with a port where it is not the usual one; `*.` stands for one or
-            more further names before it.
-    """
-    parts = _split(url)
-    if isinstance(parts, str):
-        return False
-    _, host, port = _origin(parts)
-    return any(_is_meant(host, port, text.lower()) for text in hosts)
-
-
-def _is_meant(host: str, port: int | None, listed: str) -> bool:
-    if _PORT.search(listed):
-        listed, _, wanted = listed.rpartition(":")
-    else:
-        wanted = "443"
-    if str(port) != wanted:
-        return False
-    listed = listed.strip("[]").rstrip(".")
-    return host.endswith(listed[1:]) if listed.startswith("*.") else host == listed
 
 
 def masked(url: str) -> str:

@@ -229,15 +229,7 @@ def test_a_refusal_says_why_where_it_is_configured_or_in_the_usual_places(
 
 
 def api(**requests: Any) -> HttpApi:
-    return HttpApi(HttpRequests.model_validate(requests), hosts=("other.example.com", "*.x.org"))
-
-
-def test_a_templates_url_may_lead_to_the_listed_hosts() -> None:
-    hosts = ("other.example.com", "*.x.org")
-
-    assert shaped_at("https://other.example.com/a", hosts=hosts).url.endswith("/a")
-    assert shaped_at("https://b.x.org/", hosts=hosts).url == "https://b.x.org/"
-    assert isinstance(shaped_at("https://x.org/", hosts=hosts), NotSendable)
+    return HttpApi(HttpRequests.model_validate(requests))
 
 
 def test_the_key_of_a_request_depends_on_its_deliveries_alone() -> None:

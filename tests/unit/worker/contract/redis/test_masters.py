@@ -117,17 +117,17 @@ def run(
 CLUSTER, SENTINELS = "redis+cluster://10.0.0.1:1", "redis+sentinel://10.0.0.1:9/main"
 
 
-def test_the_slots_are_read_with_the_replicas_and_from_outside() -> None:
+def test_the_slots_are_read_with_the_replicas() -> None:
     told = [
         [0, 8_191, [b"10.0.0.1", 1, b"id", []], [b"10.0.0.1", 3, b"id", []]],
         [8_192, 16_382, [b"", 2, b"id", []]],
     ]
 
-    known = read_slots(told, RedisNode("seed", 9), {A: RedisNode("outside", 7)})
+    known = read_slots(told, RedisNode("seed", 9))
 
-    assert known.all == (RedisNode("outside", 7), RedisNode("seed", 2))
-    assert known.nodes == (RedisNode("outside", 7), C, RedisNode("seed", 2))
-    assert known.owner(8_191) == RedisNode("outside", 7)
+    assert known.all == (A, RedisNode("seed", 2))
+    assert known.nodes == (A, C, RedisNode("seed", 2))
+    assert known.owner(8_191) == A
     with pytest.raises(NoMaster, match="slot 16383"):
         known.owner(16_383)
 

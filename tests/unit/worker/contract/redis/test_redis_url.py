@@ -44,11 +44,10 @@ def test_the_service_of_sentinels_is_read():
     assert address.shown == "main of the Sentinels a:1,[::1]:2"
 
 
-def test_the_nodes_of_a_cluster_are_read_with_where_they_are_reached():
-    address = parse_redis_url("redis+cluster://:pw@a:1,[::1]:2?nat=10.0.0.1:6379=a:7001,b=a:7002")
+def test_the_nodes_of_a_cluster_are_read():
+    address = parse_redis_url("redis+cluster://:pw@a:1,[::1]:2")
 
     assert address.is_cluster
-    assert address.outside == {("10.0.0.1", 6379): ("a", 7001), ("b", 6379): ("a", 7002)}
     assert address.shown == "the Cluster a:1,[::1]:2"
 
 
@@ -63,9 +62,7 @@ def test_the_nodes_of_a_cluster_are_read_with_where_they_are_reached():
         ("redis://a,b", r"redis\+sentinel://"),
         ("redis+sentinel://a,b", "name the master"),
         ("redis+cluster://a,b/3", "no databases"),
-        ("redis+cluster://a?nat=b:1", "INSIDE-HOST:PORT=OUTSIDE-HOST:PORT"),
-        ("redis+cluster://a?sentinel_username=b", r"takes nat"),
-        ("redis+sentinel://a/main?nat=b:1=c:1", r"\?nat="),
+        ("redis+cluster://a?sentinel_username=b", r"takes nothing"),
         ("redis://host/main", "number of a database"),
         ("redis://:pa/ss@host", "%2F"),
         ("redis://:pa#ss@host", "%23"),

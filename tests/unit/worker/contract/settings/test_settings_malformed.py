@@ -75,15 +75,6 @@ class Case:
     says: tuple[str, ...]
 
 
-def syncs(audience: str, told_id: str, other: str, other_id: str) -> str:
-    """Return two syncs that tell ids of audiences, in front of the table [delivery]."""
-    return (
-        '[lytics]\ntoken = "env:TOKEN"\n'
-        f'[sync.a]\naudience = "{audience}"\naudience_id = "{told_id}"\nevery = "15m"\n'
-        f'[sync.b]\naudience = "{other}"\naudience_id = "{other_id}"\nevery = "15m"\n[delivery]'
-    )
-
-
 def case(name: str, old: str, new: str, *says: str) -> Case:
     return Case(name, old, new, says)
 
@@ -201,13 +192,6 @@ CASES = [
          '[backfill.watch.a]\nsource = "lytics:vip"\n[delivery]',
          "backfill.watch.a.source: is no place of files"
          " — an audience at Lytics is followed by a [sync.NAME]"),
-    case("two ids of one audience", "[delivery]", syncs("vip", "1", "vip", "2"),
-         "sync.b.audience_id: the audience 'vip' has the id 1 already — an audience has one id"),
-    case("two audiences of one id", "[delivery]", syncs("vip", "1", "gold", "1"),
-         "sync.b.audience_id: is the id of 'vip' already — an id stands for one audience"),
-    case("another id beside the id", "[delivery]", syncs("a" * 32, "1", "gold", "2"),
-         f"sync.a.audience_id: the audience '{'a' * 32}' has the id {'a' * 32} already"
-         " — an audience has one id"),
     # secrets and headers
     case("a secret where none is understood", 'identity = "email"', 'identity = "file:email"',
          f"delivery.identity: {MISPLACED}"),
