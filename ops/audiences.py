@@ -1,16 +1,16 @@
 """`segrelay audience`: list and retire audiences, and set the slugs of ids.
 
 Members are counted from the ledger, which has only digests, and an exit needs a profile. People are
-known by name from the members that a sync remembers, and from the sources that an operator names:
-`lytics:SLUG`, or files as backfills read them.
+known by name from the members that a sync remembers, and from entrances that wait. Whom a file or a
+scan names leaves by a backfill of exits.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, islice
 from typing import Annotated, Any, Final, NamedTuple, cast
@@ -22,7 +22,7 @@ from segrelay.ops.state.opened import Acts, Asks, Doing, Reads, insist, perform
 from segrelay.ops.state.partitions import all_partitions, ask_each
 from segrelay.ops.state.person import Names
 from segrelay.ops.state.waiting import find_streams, read_entries
-from segrelay.ops.terminal.console import counted, mention, progress
+from segrelay.ops.terminal.console import progress
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.tables import TableColumns, number_columns, text_columns
 from segrelay.producer.events.payloads import (
@@ -32,12 +32,8 @@ from segrelay.producer.events.payloads import (
     format_time,
     profile_key,
 )
-from segrelay.producer.lytics import audience_of, scan_rows
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
-from segrelay.producer.sources.blocks import blocks_of
-from segrelay.producer.sources.opening import opened
-from segrelay.producer.sync.step import columns_of
 from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import Event, decode_profile
@@ -99,18 +95,18 @@ def count_all(
 
 
 def held_by(
-    client: Redis, settings: Settings, audience: str, advance: Advance = lambda _: None
-) -> dict[str, set[bytes]]:
-    """Return the digests of an audience's members by the ledger, by destination.
+    client: Redis, settings: Settings, audience: str, destinations: Container[str], advance: Advance
+) -> set[bytes]:
+    """Return the digests of an audience's members by the ledgers of destinations.
 
     Who enters or leaves meanwhile may be missing, or still there.
     """
     number = Names(client).number_of(audience)
-    found: defaultdict[str, set[bytes]] = defaultdict(set)
+    found: set[bytes] = set()
     for partition, digest, record in _records(client, settings, advance):
         now = standing(record, number) if record and number else None
-        if now and now[0] is Direction.ENTER:
-            found[partition.destination].add(digest)
+        if now and now[0] is Direction.ENTER and partition.destination in destinations:
+            found.add(digest)
     return found
 
 
@@ -181,27 +177,6 @@ def waiting_in(client: Redis, settings: Settings, audience: str) -> Iterator[Per
                     yield Person(profile_key(profile, settings.delivery.identity), profile)
 
 
-def named_in(settings: Settings, sources: Sequence[str]) -> Iterator[Person]:
-    """Yield the people in files, or in scans (`lytics:SLUG`); skip rows without an identity."""
-    for source in sources:
-        for row in _rows(settings, source):
-            with suppress(PayloadRefused):
-                yield Person(profile_key(row, settings.delivery.identity), row)
-
-
-def _rows(settings: Settings, source: str) -> Iterator[dict[str, Any]]:
-    audience = audience_of(source)
-    if audience:
-        payloads = scan_rows(settings, audience)
-        yield from (payload.value for payload in payloads)
-        return
-    with opened(source) as file:
-        for block in blocks_of(file, columns_of(settings)):
-            for payload in block.payloads():
-                if not payload.error and isinstance(payload.value, dict):
-                    yield payload.value
-
-
 def by_digest(people: Iterable[Person]) -> dict[bytes, Person]:
     """Return people by digest, each with the profile that has most fields."""
     found: dict[bytes, Person] = {}
@@ -223,27 +198,8 @@ def exit_event(person: Person, audience: str, time_us: int) -> Event:
     return Event(person.key, audience, Direction.EXIT, time_us, profile, state=True, skip_hook=True)
 
 
-def exits_by_destination(publisher: Publisher, audience: str) -> dict[str, tuple[str, ...]]:
-    """Return the names of the triggers for an audience's exits, by destination.
-
-    Raises:
-        UsageWrong: There is none.
-    """
-    found: dict[str, tuple[str, ...]] = {}
-    for trigger in publisher.triggers_for(audience, Direction.EXIT):
-        found[trigger.destination] = (*found.get(trigger.destination, ()), trigger.name)
-    if not found:
-        raise UsageWrong(
-            f"No trigger wants the exit of audience '{audience}': name it in the audiences of a"
-            ' trigger with on = "exit" until this is done.'
-        )
-    return dict(sorted(found.items()))
-
-
-def publish_all(
-    publisher: Publisher, events: Iterable[Event], triggers: tuple[str, ...]
-) -> Iterator[int]:
-    """Publish events for triggers whenever the backfill lane has room; yield each portion's size.
+def publish_all(publisher: Publisher, events: Iterable[Event]) -> Iterator[int]:
+    """Publish events whenever the backfill lane has room; yield each portion's size.
 
     Raises:
         RedisUnavailable: It was away for too long. Some may be published; doing it again is safe.
@@ -254,7 +210,7 @@ def publish_all(
         def publish(part: Sequence[Event] = part) -> None:
             while publisher.why_full(BACKFILL):
                 time.sleep(_LOOK_SECONDS)
-            publisher.publish(part, PublishOptions(BACKFILL, triggers=triggers))
+            publisher.publish(part, PublishOptions(BACKFILL))
 
         insist(publish)
         yield len(part)
@@ -268,12 +224,6 @@ _RETRY: Final = (
 )
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The id, as payloads carry it.")]
-People = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--people", metavar="SOURCE", help="Who is in it: lytics:SLUG, or a file of its members."
-    ),
-]
 
 
 @app.command("list")
@@ -312,47 +262,37 @@ def list_audiences(
 def retire(
     slug: Annotated[str, typer.Argument(help="The audience that everybody leaves.")],
     *,
-    people: People = None,
     relay: Asks,
 ) -> Result:
-    """Publish an exit for everybody who is in an audience by the ledger, or whose entrance waits.
+    """Publish an exit for everybody who is in an audience by a sync, or whose entrance waits.
 
-    The ledger knows people by a digest only. Their names come from the syncs of the audience, and
-    from --people; nothing is published for people without a name, and then the exit code is 1.
-    Whoever is named leaves, also if the ledger knows nothing of them. The next run of a sync enters
-    whoever is still in the audience at Lytics: take it out of the configuration then.
+    The ledger knows people by a digest only: where somebody is in it whom no sync of the audience
+    knows, the exit code is 1, and `segrelay backfill start SOURCE --audience SLUG --on exit` takes
+    out whom a source names. The next run of a sync enters whoever is still in the audience at
+    Lytics: take it out of the configuration then.
     """
     client, settings = relay.client, relay.settings
     publisher = Publisher(client, settings)
-    exits = exits_by_destination(publisher, slug)
-    named = by_digest(chain(remembered(client, settings, slug), named_in(settings, people or ())))
-
-    def look() -> set[bytes]:
-        with progress("ledgers read") as shown:
-            found = held_by(client, settings, slug, shown)
-        return set().union(*(found[each] for each in exits))
-
-    held = look()
-    mention(f"{len(held):,} people are in it by the ledger, {len(held & named.keys()):,} named.")
-    if held - named.keys():
-        mention(
-            f"{len(held - named.keys()):,} are known by a digest only, and stay as they are: name"
-            " them by --people lytics:SLUG, or by a file."
+    destinations = {one.destination for one in publisher.triggers_for(slug, Direction.EXIT)}
+    if not destinations:
+        raise UsageWrong(
+            f"No trigger wants the exit of audience '{slug}': name it in the audiences of a"
+            ' trigger with on = "exit" until this is done.'
         )
+    named = by_digest(remembered(client, settings, slug))
     leaving = plural(len(named), "person", "people")
     relay.confirm(f"Publish exits from '{slug}' for {leaving}, and for those whose entrance waits?")
     # Whoever enters after this moment is in; who entered before it is in the ledger, or waits.
     now_us = publisher.now_us()
     # What waits comes first: what is delivered meanwhile is in the ledger when that is read.
     leavers = by_digest(chain(named.values(), waiting_in(client, settings, slug)))
-    held = look()
+    with progress("ledgers read") as shown:
+        held = held_by(client, settings, slug, destinations, shown)
 
     def leave(doing: Doing) -> None:
         doing.count = 0
-        for destination, triggers in exits.items():
-            events = (exit_event(person, slug, now_us) for person in leavers.values())
-            steps = publish_all(publisher, events, triggers)
-            doing.count += counted(f"published for {destination}", steps, len(leavers))
+        events = (exit_event(person, slug, now_us) for person in leavers.values())
+        doing.counted("published", publish_all(publisher, events), len(leavers))
 
     perform(client, relay.act(slug), leave)
     known, published = len(held & leavers.keys()), len(leavers)
@@ -361,10 +301,18 @@ def retire(
         for name in settings.sync
         if SyncStore(client, name, settings.redis).peek().audience == slug
     ]
-    still = (
-        f"The next run of a sync enters whoever is still in '{slug}' at Lytics: take"
-        f" [sync.{'], [sync.'.join(syncs)}] out of the configuration now, and restart."
-    )
+    notes = []
+    if len(held) > known:
+        notes.append(
+            f"{len(held) - known:,} are known by a digest only, and stay as they are: `segrelay"
+            f" backfill start SOURCE --audience {slug} --on exit --as-of now` takes out whom a"
+            " source names, such as lytics:SLUG or a file."
+        )
+    if syncs:
+        notes.append(
+            f"The next run of a sync enters whoever is still in '{slug}' at Lytics: take"
+            f" [sync.{'], [sync.'.join(syncs)}] out of the configuration now, and restart."
+        )
     return Result(
         {
             "audience": slug,
@@ -376,7 +324,7 @@ def retire(
         },
         f"{plural(published, 'person', 'people')}: exits published",
         f"{len(held):,} were in it by the ledger, {known:,} of them named",
-        notes=[still] if syncs else (),
+        notes=notes,
         exit_code=1 if len(held) > known else 0,
     )
 

@@ -150,7 +150,7 @@ ACTS: Final[Mapping[str, ConsoleAct]] = {
     one.command: one
     for one in (
         ConsoleAct("pause", "Stop sending", ("name",)),
-        ConsoleAct("resume", "Resume", ("name",), flags=("--no-wait",)),
+        ConsoleAct("resume", "Resume", ("name",)),
         ConsoleAct("dlq replay", "Replay dead letters", ("ids",)),
         ConsoleAct("dlq discard", "Discard dead letters for good", ("ids",), is_destructive=True),
         ConsoleAct("quarantine replay", "Place quarantined events again", ("ids",)),

@@ -29,7 +29,7 @@ def newest(relay):
 
 
 def test_a_resume_that_changes_nothing_is_no_act(relay, call):
-    call("resume", "insider", "--no-wait")
+    call("resume", "insider")
 
     assert list(read_acts(relay.client)) == []
 

@@ -20,7 +20,6 @@ from segrelay.ops.state.opened import Asks
 from segrelay.ops.terminal.frame import load
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.keys import PartitionKeys, partition_of
 from segrelay.worker.contract.redis.claim import compare
 from segrelay.worker.contract.settings import (
     DEFAULT_AUDIENCE_ATTRIBUTE,
@@ -43,7 +42,7 @@ from tests.interruptions import (
     interrupted_anywhere,
     without_times,
 )
-from tests.members import set_marks
+from tests.members import known_by_a_sync
 from tests.nightly import amount
 
 pytestmark = pytest.mark.also_sealed(nightly=True)
@@ -158,10 +157,7 @@ def with_moved(world):
 
 def with_members(world):
     world.relay.configure(EXIT + LYTICS.format(url=world.sandbox.url))
-    for n in range(PEOPLE):
-        key = f"email:p{n}@example.com"
-        partition = PartitionKeys("insider", partition_of(key, 4))
-        set_marks(world.relay.client, partition, "vip", {key: "1 x"})
+    known_by_a_sync(world.relay, [f"p{n}@example.com" for n in range(PEOPLE)])
 
 
 def with_job(world):
@@ -226,11 +222,11 @@ def erase(world):
 def retire_audience(world):
     """Ten of twenty people leave an audience while it is retired."""
     relay = world.relay
-    file = relay.settings.folder / "people.ndjson"
-    file.write_text("".join(f'{{"email": "p{n}@example.com"}}\n' for n in range(20)))
+    relay.configure(EXIT + LYTICS.format(url=world.sandbox.url))
 
     def prepare():
         world.afresh()
+        known_by_a_sync(relay, [f"p{n}@example.com" for n in range(20)])
         relay.deliver(*(payload(f"p{n}@example.com") for n in range(20)))
         leave = [payload(f"p{n}@example.com", direction="exit", minute=5) for n in range(10)]
         relay.publish(*leave)
@@ -240,7 +236,7 @@ def retire_audience(world):
         relay.drain()
         return world.at_insider(), world.sum()["waiting"]
 
-    do = world.given(audiences.retire, "vip", people=[str(file)])
+    do = world.given(audiences.retire, "vip")
     return Case(do, truth, prepare, relay.drain, act="audience retire", holds=world.sum)
 
 
@@ -262,10 +258,8 @@ CASES = {
     "a destination that has moved": of_redis(with_moved, redis.confirm_destination, "insider"),
     "a sync that begins anew": of_redis(with_members, sync.reset, "vip"),
     "an aborted job": of_redis(with_job, backfills.abort, "load"),
-    "an end of a pause": of_redis(paused, resume, ["insider"], truth=standing, wait=False),
-    "a gate that opens": of_redis(
-        paused_by_itself, resume, ["insider"], truth=standing, wait=False
-    ),
+    "an end of a pause": of_redis(paused, resume, ["insider"], truth=standing),
+    "a gate that opens": of_redis(paused_by_itself, resume, ["insider"], truth=standing),
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
@@ -41,20 +40,6 @@ from segrelay.worker.core.verdicts import Verdict
 
 LOOK: Final = "gate_look"
 BOOK: Final = "gate_book"
-
-
-@dataclass(frozen=True, slots=True)
-class Probes:
-    """The probes that a gate waits for: requests that go first, while all others wait.
-
-    Args:
-        for_all: One for all triggers.
-        triggers: Those that have to send one each.
-    """
-
-    for_all: bool
-    triggers: frozenset[str]
-
 
 LOG: Final = structlog.get_logger()
 
@@ -250,19 +235,6 @@ def read_looks(
     """
     text, call = look_call(destination, "", triggers)
     return looks(triggers, run_script(client, text, *call))
-
-
-def read_probes(client: Redis, name: str) -> Probes:
-    """Return the probes that a gate, or single triggers behind it, wait for."""
-    stored: Any = client.hgetall(keys.gate(name))
-    return Probes(
-        for_all=any(stored.get(field, b"0") != b"0" for field in (b"first", b"probing")),
-        triggers=frozenset(
-            each.partition("@")[0]
-            for each in stored.get(b"firsts", b"").decode().split(",")
-            if each
-        ),
-    )
 
 
 def forget_rates(client: Redis, destinations: Iterable[Destination]) -> None:

@@ -4,8 +4,9 @@ import orjson
 import pytest
 
 from segrelay.worker.errors import UsageWrong
-from tests.integration.ops.audiences.test_replaced_audience import members, people
-from tests.integration.ops.relay import payload
+from tests.integration.ops.audiences.test_replaced_audience import members
+from tests.integration.ops.relay import EXIT, LYTICS, payload
+from tests.members import known_by_a_sync
 
 COUNT = 12
 """As many as the relay of a sync has."""
@@ -42,11 +43,12 @@ def test_who_is_in_an_audience_that_is_retired_leaves_it(relay_of_a_sync, call, 
     assert listed(call, "vip")["destinations"]["insider"]["members"] == 0
 
 
-def test_for_whom_there_is_no_name_nothing_is_published(relay, call):
+def test_for_whom_there_is_no_name_nothing_is_published(relay, call, sandbox):
     relay.deliver(payload("ann@example.com"), payload("bob@example.com"))
-    file = people(relay, ["Ann@example.com"])
+    relay.configure(EXIT + LYTICS.format(url=sandbox.url))
+    known_by_a_sync(relay, ["ann@example.com"])
 
-    told = call("audience", "retire", "vip", "--people", file, "--yes", "--json")
+    told = call("audience", "retire", "vip", "--yes", "--json")
 
     assert told.exit_code == 1
     assert orjson.loads(told.stdout) == {
@@ -57,7 +59,7 @@ def test_for_whom_there_is_no_name_nothing_is_published(relay, call):
         "unknown": 0,
         "published": 1,
     }
-    assert "known by a digest only" in told.stderr
+    assert "backfill start SOURCE --audience vip --on exit" in " ".join(told.stderr.split())
 
 
 def test_an_audience_that_no_trigger_lets_go_is_not_retired(relay, call):

@@ -2,14 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 
-import orjson
 import pytest
 
-from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from tests.configuration import DELETE, UPSERT, trigger
-from tests.integration.ops.relay import BEGUN_AT, payload
+from tests.integration.ops.relay import BEGUN_AT, LYTICS, payload
 from tests.integration.ops.terminal import on_a_terminal
+from tests.members import known_by_a_sync
 
 OLD, NEW = "vip", "gold"
 OLD_ID = OLD * 3
@@ -23,7 +22,7 @@ def members(sandbox, slug):
     return {email for email, slugs in held.items() if slug in slugs}
 
 
-def people(relay, emails=EVERYBODY):
+def people(relay, emails):
     file = relay.settings.folder / "people.ndjson"
     file.write_text("".join(f'{{"email": "{email}"}}\n' for email in emails))
     return file
@@ -43,7 +42,7 @@ def own_triggers(relay, *slugs):
         for slug in slugs
         for on, url in URLS.items()
     )
-    relay.configure(text, triggers="")
+    relay.configure(text + LYTICS.format(url="http://127.0.0.1:9"), triggers="")
 
 
 @pytest.fixture
@@ -51,12 +50,8 @@ def inside(relay):
     """Twenty people are in the audience, for whose slugs there are triggers of their own."""
     own_triggers(relay, OLD, NEW)
     relay.deliver(*(payload(email) for email in EVERYBODY))
+    known_by_a_sync(relay, EVERYBODY)
     return relay
-
-
-def retire(relay, call, emails=EVERYBODY):
-    command = ("audience", "retire", OLD, "--people", people(relay, emails), "--yes", "--json")
-    return call(*command)
 
 
 def test_in_the_end_everybody_is_in_the_new_audience_only_and_nobody_who_left_is_in_either(
@@ -76,7 +71,7 @@ def test_in_the_end_everybody_is_in_the_new_audience_only_and_nobody_who_left_is
     inside.deliver(told(STAYERS[0], NEW, "exit", minute=now + 2))
     assert members(sandbox, NEW) == {*STAYERS[1:], "waits@example.com"}
     inside.publish(told("last@example.com", OLD, minute=6, audience_id=""))
-    retired = retire(inside, call, [*EVERYBODY, "waits@example.com"])
+    retired = call("audience", "retire", OLD, "--yes")
     replayed = call("dlq", "replay", "--all", "--yes")
     inside.drain_all()
 
@@ -91,7 +86,7 @@ def test_who_enters_while_it_is_asked_whether_to_retire_leaves_too(inside, sandb
         inside.publish(payload("new@example.com"))
 
     on_a_terminal(
-        *("audience", "retire", OLD, "--people", str(people(inside))),
+        *("audience", "retire", OLD),
         meanwhile=entered_meanwhile,
         SEGRELAY_CONFIG=str(inside.settings.source),
         TERM="dumb",
@@ -101,22 +96,10 @@ def test_who_enters_while_it_is_asked_whether_to_retire_leaves_too(inside, sandb
     assert members(sandbox, OLD) == set()
 
 
-def test_who_is_named_leaves_a_retired_audience_whether_the_ledger_is_known_or_not(
-    inside, call, sandbox
-):
-    for partition in inside.partitions():
-        for email in EVERYBODY[:18]:
-            inside.client.delete(partition.ledger(digest_of(f"email:{email}")))
+def test_whom_a_file_names_leaves_by_a_backfill_of_exits(inside, call, sandbox):
+    rows = people(inside, EVERYBODY[:18])
 
-    retired = retire(inside, call)
+    call("backfill", "start", rows, "--audience", OLD, "--on", "exit", "--as-of", "now")
     inside.drain_all()
 
-    counts = orjson.loads(retired.stdout)
-    assert {name: counts[name] for name in ("held", "named", "known", "unknown", "published")} == {
-        "held": 2,
-        "named": 20,
-        "known": 2,
-        "unknown": 18,
-        "published": 20,
-    }
-    assert members(sandbox, OLD) == set()
+    assert members(sandbox, OLD) == set(EVERYBODY[18:])
