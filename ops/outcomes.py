@@ -30,6 +30,7 @@ from segrelay.ops.state.partitions import (
     all_partitions,
     ask_each,
     counts_of,
+    read_stream,
     snapshots,
 )
 from segrelay.ops.state.person import is_digest, person_named
@@ -66,13 +67,7 @@ class Range(NamedTuple):
 
 def entries(client: Redis, one: Range) -> Iterator[tuple[bytes, Mapping[bytes, bytes]]]:
     """Yield the entries of a range."""
-    first = one.first
-    while True:
-        found: Any = client.xrange(one.partition.outcomes, first, one.last, count=_READ_AT_ONCE)
-        yield from found
-        if len(found) < _READ_AT_ONCE:
-            return
-        first = f"({found[-1][0].decode()}"
+    return read_stream(client, one.partition.outcomes, one.first, one.last, _READ_AT_ONCE)
 
 
 def rows_of(

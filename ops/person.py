@@ -11,7 +11,7 @@ import math
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -200,9 +200,13 @@ class Erasing:
             raise LeaseLost(f"The lease of {partition.tag} was taken over; run this again.")
         for what, count in zip(("ledgers", "verify", "sync members"), answer, strict=True):
             self.counts[what] += count
-        self.counts["responses"] += self._delete(
-            partition.responses, lambda stored: self._opened(stored, RESPONSES)
-        )
+        rows: Any = self.client.xrange(partition.responses)
+        ids = [
+            entry_id
+            for entry_id, fields in rows
+            if any(self.is_mentioned(self._opened(one, RESPONSES)) for one in fields.values())
+        ]
+        self.counts["responses"] += self.client.xdel(partition.responses, *ids) if ids else 0
 
     def _take_back(self, stream: Stream) -> int:
         own = [
@@ -213,16 +217,6 @@ class Erasing:
         if not own:
             return 0
         return take_back_entries(self.client, stream, own, log_bytes(self.settings))
-
-    def _delete(self, stream: str, text_of: Callable[[bytes], bytes]) -> int:
-        """Delete the entries of a stream that mention the person."""
-        rows: Any = self.client.xrange(stream)
-        ids = [
-            entry_id
-            for entry_id, fields in rows
-            if any(self.is_mentioned(text_of(stored)) for stored in fields.values())
-        ]
-        return int(self.client.xdel(stream, *ids)) if ids else 0
 
     def _erase_elsewhere(self) -> None:
         """Erase from the quarantine, and the requests to the receiver.

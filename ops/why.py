@@ -406,7 +406,7 @@ def find_profile(
 ) -> KnownProfile:
     """Find a profile by what was typed, and return what is known by its digest.
 
-    The text is a value of the identity field; else a digest as `verify` prints it.
+    The text is a known digest, as `verify` prints it; else a value of the identity field.
 
     Args:
         client: Redis.
@@ -417,19 +417,8 @@ def find_profile(
     Raises:
         UsageWrong: It can be nobody's identity, and is no known digest.
     """
-    try:
-        known = explain_person(client, settings, person_named(text, settings), most)
-    except UsageWrong:
-        known = None
-    if known is None or known.is_nothing:
-        other = _with_digest(client, settings, text)
-        known = explain_person(client, settings, other, most) if other else known
-    if known is None:
-        raise UsageWrong(
-            f"This can't be anybody's {settings.delivery.identity}: people are found by that, or"
-            " by a digest that another command has shown."
-        )
-    return known
+    person = _with_digest(client, settings, text) or person_named(text, settings)
+    return explain_person(client, settings, person, most)
 
 
 def explain_person(

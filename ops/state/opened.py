@@ -27,7 +27,7 @@ from segrelay.ops.embedded import (
     find,
     why_full,
 )
-from segrelay.ops.terminal.console import confirmed, counted, mention
+from segrelay.ops.terminal.console import confirmed, mention, progress
 from segrelay.ops.terminal.options import Yes
 from segrelay.worker.contract.printable import printable
 from segrelay.worker.contract.redis.acts import BEGUN, BROKEN_OFF, DONE, Act, note_act
@@ -296,13 +296,12 @@ class Doing:
 
     def counted(self, label: str, steps: Iterable[int], total: int) -> int:
         """Run the steps, show their progress, and return how many there were until now."""
-        counted(label, self._counting(steps), total)
+        if total:
+            with progress(label, total) as shown:
+                for step in steps:
+                    self.count += step
+                    shown(step)
         return self.count
-
-    def _counting(self, steps: Iterable[int]) -> Iterator[int]:
-        for step in steps:
-            self.count += step
-            yield step
 
 
 def actor() -> str:

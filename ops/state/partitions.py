@@ -68,6 +68,18 @@ def ask_each(
     return pipe.execute()
 
 
+def read_stream(
+    client: Redis, key: str, first: str, last: str, at_once: int
+) -> Iterator[tuple[bytes, Mapping[bytes, bytes]]]:
+    """Yield the entries of a stream from one id to another, as XRANGE takes them, in steps."""
+    while True:
+        rows: Any = client.xrange(key, first, last, count=at_once)
+        yield from rows
+        if len(rows) < at_once:
+            return
+        first = f"({rows[-1][0].decode()}"
+
+
 def destinations_of(partitions: Iterable[PartitionKeys]) -> list[str]:
     """Return the destinations of partitions, in their order."""
     return list(dict.fromkeys(partition.destination for partition in partitions))

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from segrelay.ops.state import opened
-from segrelay.ops.state.partitions import Stream, ask_each, snapshots
+from segrelay.ops.state.partitions import Stream, ask_each, read_stream, snapshots
 from segrelay.producer.backfill.jobs import Job
 from segrelay.worker.contract.events import UNREADABLE, Header, decode_header, read_entry
 from segrelay.worker.contract.keys import PartitionKeys
@@ -108,29 +108,12 @@ def find_streams(
     return [stream for stream in found if choice.holds(stream)]
 
 
-def read_entries(
-    client: Redis, stream: Stream, last: str = "+", *, behind: str = ""
-) -> Iterator[WaitingEntry]:
-    """Yield the entries of a stream, the oldest first, also what is added meanwhile up to an id.
-
-    Args:
-        client: Redis.
-        stream: The stream.
-        last: The id of the last entry that is wanted.
-        behind: The id behind which the wanted entries begin; "" = they begin with the first.
-    """
+def read_entries(client: Redis, stream: Stream, last: str = "+") -> Iterator[WaitingEntry]:
+    """Yield the entries of a stream, the oldest first, also what is added meanwhile up to an id."""
     key = stream.partition.stream(stream.name)
-    while True:
-        rows: Any = client.xrange(key, f"({behind}" if behind else "-", last, count=_READ_AT_ONCE)
-        yield from (_entry(stream, *row) for row in rows)
-        if len(rows) < _READ_AT_ONCE:
-            return
-        behind = rows[-1][0].decode()
-
-
-def _entry(stream: Stream, entry_id: bytes, fields: Mapping[bytes, bytes]) -> WaitingEntry:
-    text, _, profile = read_entry(fields)
-    return WaitingEntry(stream, entry_id.decode(), _header(text), profile)
+    for entry_id, fields in read_stream(client, key, "-", last, _READ_AT_ONCE):
+        text, _, profile = read_entry(fields)
+        yield WaitingEntry(stream, entry_id.decode(), _header(text), profile)
 
 
 def _header(text: bytes) -> Header | None:

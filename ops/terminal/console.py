@@ -324,18 +324,6 @@ def confirmed(question: str, *, yes: bool) -> None:
     typer.confirm(question, abort=True, err=True)
 
 
-def counted(label: str, steps: Iterable[int], total: int) -> int:
-    """Run the steps, show their progress, and return the sum of their counts."""
-    done = 0
-    if not total:
-        return done
-    with progress(label, total) as shown:
-        for step in steps:
-            done += step
-            shown(step)
-    return done
-
-
 _MODE: Final = 0o600
 
 

@@ -82,7 +82,7 @@ def test_no_profile_field_is_printed(call):
 def test_of_a_stranger_nothing_is_known(why, call):
     assert why("nobody@example.com")["known"] is False
     assert "Nothing is known" in call("why", "nobody@example.com").stdout
-    with pytest.raises(UsageWrong, match="can't be anybody's email"):
+    with pytest.raises(UsageWrong, match="can't be anybody's identity"):
         why(" ")
 
 
