@@ -141,7 +141,7 @@ def test_a_resumed_destination_opens_its_gate_and_sends_one_probe(redis_url):
     resumed = run("resume", "insider")
     probe, other = at_the_gate(redis_url, twice)
 
-    assert refused.reason == "paused"
+    assert refused.reason == "access_refused"
     assert resumed.stdout == "destination insider is resumed\n"
     assert probe.probe
     assert other.reason == "probing"
