@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
 
 import pytest
 
@@ -244,23 +243,6 @@ def test_a_profile_that_does_not_parse_costs_only_its_event(rendered):
     results = rendered("function template(data) { return 1; }", *bad, row_of())
 
     assert [type(each) for each in results] == [*[TemplateFailed] * 3, int]
-
-
-def test_threads_have_contexts_of_their_own(loaded):
-    renderer, template = loaded("function template(data) { return sha256(data.email); }")
-    found = []
-
-    def render():
-        found.extend(renderer.render(template, [row_of()] * 200))
-
-    threads = [threading.Thread(target=render) for _ in range(4)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
-
-    assert len(found) == 800
-    assert found == found[:1] * 800
 
 
 def test_a_fork_of_a_process_that_has_rendered_renders(loaded):

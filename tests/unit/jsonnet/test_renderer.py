@@ -97,14 +97,6 @@ def test_a_message_says_nothing_of_the_profile(render):
     assert not any("Ann" in one or "555" in one or "\x1b" in one for one in said), said
 
 
-def test_a_message_holds_little_of_the_profile(render):
-    source = LIBRARY + "error event.get('a')"
-
-    [result] = render(source, [{"a": "get " * 2_000 + "\nsecond line"}])
-
-    assert result.message == ("get " * 75).strip()[:200]
-
-
 def test_an_error_in_a_helper_names_the_helper(render):
     helper = LIBRARY + "\n{ f(x):: 1 / x }"
 

@@ -2,8 +2,6 @@ import json
 
 import pytest
 
-from segrelay.jsonnet.engines.rows_evaluator import rewrite
-from segrelay.jsonnet.files import TemplateFolder
 from segrelay.jsonnet.rendered import Rendered, Row
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
@@ -50,22 +48,6 @@ def test_an_import_of_the_library_however_it_is_written_is_the_events(folder, so
     (folder / "t.jsonnet").write_text(source, newline="")
 
     assert _batched(folder, "t.jsonnet") == "one"
-
-
-def _rewritten(folder, source):
-    (folder / "t.jsonnet").write_text(source)
-    return rewrite(TemplateFolder(folder, LYTEMPLATES).bundle("t.jsonnet"))
-
-
-def test_columns_and_lines_stay(folder):
-    source = "local e = import 'lytemplates.libsonnet';\n{ a: import\n 'needs.libsonnet', b: e }"
-
-    rewritten = _rewritten(folder, source)
-    head, *lines = rewritten.sources[rewritten.root].split("\n")
-
-    assert head.startswith("function(")
-    assert list(map(len, lines)) == list(map(len, source.split("\n")))
-    assert rewritten.headed == {"templates:/t.jsonnet", "templates:/needs.libsonnet"}
 
 
 def test_helpers_that_import_each_other_render(folder):

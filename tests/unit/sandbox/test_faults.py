@@ -87,9 +87,3 @@ def test_rules_hold_for_their_path_and_their_content():
     assert orjson.loads(hit.body) == {"success": False, "message": "No."}
     assert drawing.draw(UPSERT, b"ann@example.com").answer is None
     assert drawing.draw(ATTRIBUTE_DELETE, b"bob@example.com").answer is None
-
-
-def test_latency_has_jitter():
-    drawing = faults(latency_seconds=0.1, jitter_seconds=0.1)
-
-    assert all(0.1 <= drawing.delay_seconds() <= 0.2 for _ in range(100))

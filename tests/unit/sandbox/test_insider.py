@@ -20,13 +20,6 @@ from tests.unit.sandbox.account import (
 )
 
 
-def test_users_that_went_through_are_counted_and_the_other_side_is_empty():
-    answer = post(account(), person("ann@example.com"), person("bob@example.com"))
-
-    assert answer.status == 200
-    assert value(answer) == {"data": {"successful": {"count": 2}, "fail": {}}}
-
-
 def test_a_refused_user_is_reported_by_its_position_and_costs_the_others_nothing():
     insider = account()
 

@@ -121,17 +121,6 @@ def test_what_comes_again_is_counted_by_what_had_become_of_it(applied, status, s
     assert log.journal.requests_again == {(UPSERT, fate): 1}
 
 
-def test_a_request_of_which_several_users_come_again_was_sent_twice_once():
-    log = Log()
-    log.whole(user("ann@example.com"), user("bob@example.com"), user("eve@example.com"))
-
-    log.whole(user("ann@example.com"))
-    log.whole(user("eve@example.com"), user("bob@example.com"))
-
-    assert log.journal.entries[UPSERT].counts == {RepeatedFate.ANSWERED: 3}
-    assert log.journal.entries[UPSERT].doubled[RepeatedFate.ANSWERED] == {1}
-
-
 def test_an_event_that_came_in_another_user_object_before_came_again():
     log = Log(track_events=True)
     log.whole(happened("a@example.com", "one", "two"))

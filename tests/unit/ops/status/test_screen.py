@@ -76,16 +76,6 @@ def test_what_needs_somebody_stands_on_top_of_its_part():
     assert lines[jobs + 1].startswith("november-9")
 
 
-def test_rates_gate_and_triggers_are_on_it():
-    rates = dict.fromkeys(KINDS, 0.0) | {"accepted": 500.0, "delivered": 200.0}
-
-    text = " ".join(" ".join(shown(FEW, rates)).split())
-
-    assert "waiting 0; a second: accepted 500, delivered 200" in text
-    assert "insider ok 25,000 100%" in text
-    assert "vip-enter ok 1,234" in text
-
-
 def test_a_problem_is_shown_whole_and_with_its_command_before_lines_stay_blank():
     text = "\n".join(shown(FEW))
 

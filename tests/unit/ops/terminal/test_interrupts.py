@@ -49,10 +49,3 @@ def test_the_first_interrupt_is_noted_and_the_second_unwinds():
             interruption.record(signal.SIGTERM, None)
 
     assert (noted, stop.value.code) == (True, 143)
-
-
-def test_nobody_is_unwound_who_was_not_interrupted():
-    with interruptible_between_steps() as interruption:
-        interruption.obey()
-
-    assert not interruption.is_requested

@@ -53,10 +53,6 @@ def test_every_column_is_there_where_no_screen_is():
     ]
 
 
-def test_an_empty_table_shows_its_columns():
-    assert shown(("trigger", *KINDS), [], 80) == ["trigger  accepted  delivered  skipped  dead"]
-
-
 def test_a_long_text_goes_below_its_row():
     state = "paused: " + "the template fails for every event since it was changed " * 2
 

@@ -120,15 +120,6 @@ BAD_EVENT = [
     (_entry(id="x" * 257), "bad_event", "`id` is longer than 256 characters"),
     (_entry(id=True), "bad_event", "`id` should be a text, but is a boolean"),
     (_entry(id=1.5), "bad_event", "`id` should be a text, but is a number"),
-    *rows("bad_event", "names no audience",
-        _entry(id=None, slug=None), _entry(id="", slug=""), _entry(id=" ", slug="\t")),
-]  # fmt: skip
-
-AUDIENCES = [
-    *rows("unknown_audience", "comes without a slug",
-        _entry(id="f" * 32, slug=None), _entry(id="f" * 32, slug="")),
-    (_entry(id=12, slug=None), "unknown_audience", "Audience 12 comes without a slug"),
-    *rows("audience_conflict", "is known as 'vip'", _entry(slug="other"), _entry(slug="VIP")),
 ]  # fmt: skip
 
 IDENTITIES = [
@@ -225,7 +216,7 @@ ODD_BUT_RIGHT = [
 
 
 TABLE = NOT_JSON + NO_OBJECT + NO_PROFILE + NO_EVENTS
-TABLE += BAD_EVENT + AUDIENCES + IDENTITIES + TIMES + ODD_BUT_RIGHT
+TABLE += BAD_EVENT + IDENTITIES + TIMES + ODD_BUT_RIGHT
 
 
 @pytest.mark.parametrize(

@@ -135,12 +135,6 @@ def test_what_a_program_hands_over_stays_as_it_was():
         assert orjson.dumps(form) == before
 
 
-def test_state_and_skip_hook_are_the_events():
-    [event] = read(orjson.dumps(WRAPPED), state=True, skip_hook=True)
-
-    assert (event.state, event.skip_hook, event.repair) == (True, True, False)
-
-
 @pytest.mark.parametrize("direction", ["enter", "exit", "change"])
 def test_the_content_that_is_kept_gives_the_same_event_again(direction):
     payload = with_entry(event=direction, exit="2026-11-01T10:00:00.872199615Z")

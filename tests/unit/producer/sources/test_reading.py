@@ -100,18 +100,6 @@ BROKEN = {
         [(1, 0, None), (2, 0, None), (3, 0, "2")],
     ),
     "text": (b"a,b,c\n1;2;3\n" + compact(0), [(1, 0, None), (3, 0, "0")]),
-    "a line that ends in a string": (
-        b'{"data": {"email": "ann\n' + compact(0),
-        [(1, 0, None), (2, 0, "0")],
-    ),
-    "a line that ends behind a colon": (
-        b'{"data":\n' + compact(0) + b"\n" + compact(1),
-        [(1, 0, None), (2, 0, "0"), (3, 0, "1")],
-    ),
-    "a last line that broke off": (
-        compact(0) + b"\n" + compact(1)[:70],
-        [(1, 0, "0"), (2, 0, None)],
-    ),
     "bytes that are no UTF-8": (b'{"a": "\xff"}\n' + compact(0), [(1, 0, None), (2, 0, "0")]),
     "stray brackets": (b"]\n}\n" + compact(0), [(1, 0, None), (3, 0, "0")]),
     "one element of an array": (

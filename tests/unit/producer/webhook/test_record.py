@@ -58,15 +58,6 @@ def run(told: Told, *statuses: int, until_looks: int, mended_after: int = 0) -> 
     asyncio.run(play())
 
 
-def test_it_looks_at_redis_each_time_it_tells() -> None:
-    told = Told()
-
-    run(told, until_looks=3)
-
-    assert told.looks >= 3
-    assert told.answers == {200: 1}
-
-
 @pytest.mark.parametrize("error", [RedisUnavailable("away"), RedisMismatch("another one")])
 def test_what_could_not_be_told_is_told_later_once(error: Exception) -> None:
     told = Told()

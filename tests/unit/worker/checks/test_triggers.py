@@ -148,13 +148,6 @@ def test_an_identity_in_the_url_is_sent(tmp_path: Path) -> None:
     assert findings(tmp_path, template, **fields) == []
 
 
-def test_overwriting_the_list_on_exit_says_how_exits_are_sent(tmp_path: Path) -> None:
-    found = findings(tmp_path, PAGE, on="exit")
-
-    assert {finding.severity for finding in found} == {"warning"}
-    assert any("attribute/delete" in finding.message for finding in found)
-
-
 def test_a_template_that_writes_to_another_list_than_its_settings_name_is_named(
     tmp_path: Path,
 ) -> None:

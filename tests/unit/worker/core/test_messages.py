@@ -1,8 +1,6 @@
 """Messages without data."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from segrelay.worker.core.messages import normalise_message
 
@@ -30,11 +28,3 @@ def test_a_message_is_shown_without_what_differs_from_person_to_person(
     text: str, normalised: str
 ) -> None:
     assert normalise_message(text) == normalised
-
-
-@given(st.text(max_size=150))
-def test_normalising_twice_changes_nothing_where_nothing_was_cut(text: str) -> None:
-    once = normalise_message(text)
-
-    if len(once) < 100:
-        assert normalise_message(once) == once

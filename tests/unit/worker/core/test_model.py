@@ -262,7 +262,7 @@ def truth(
 
 
 @given(seed=st.integers(0, 2**32), overwrite=st.booleans())
-@settings(max_examples=amount(1_000, nightly=20_000))
+@settings(max_examples=amount(400, nightly=20_000))
 def test_membership_is_what_the_newest_event_says(seed: int, overwrite: bool) -> None:
     holds, should = history(random.Random(seed), Rules(), overwrite=overwrite)
 

@@ -134,16 +134,6 @@ def test_old_patches_of_objects_are_left_out_where_newer_data_was_sent() -> None
     assert set(result.dropped) == {"stale_attributes"}
 
 
-def test_what_is_true_stays_the_very_same() -> None:
-    shaped = overwriting(["vip"])
-
-    result = API.correct(shaped, *ENTER, NOTHING)
-
-    assert isinstance(result, Shaped)
-    assert result == shaped
-    assert result.users[0] is shaped.users[0]
-
-
 def test_the_body_given_is_not_changed() -> None:
     shaped = overwriting(["new"])
 

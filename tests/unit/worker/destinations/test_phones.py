@@ -33,7 +33,7 @@ def with_wrong_digits(rng: random.Random, written: str) -> str:
     return "".join(signs)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(amount(1, nightly=3)))
 def test_a_number_is_judged_as_the_library_judges_it(seed: int) -> None:
     rng = random.Random(seed)
     known = examples()

@@ -102,15 +102,6 @@ def test_while_live_calls_come_backfills_leave_one_permit_more(holders, processe
     assert [holder.has_permit for holder in taken] == [True] * granted + [False]
 
 
-def test_a_killed_process_leaves_no_slot_taken(holders):
-    permits = Permits(2, ["one"])
-    (killed,) = holders(permits, live())
-
-    killed.kill()
-
-    assert holders(permits, live())[0].has_permit
-
-
 def test_a_slot_is_given_back_at_its_end(holders):
     permits = Permits(2, ["one"])
 
@@ -180,25 +171,6 @@ def test_processes_beyond_the_first_ones_replace_some_that_were_killed():
 
     about = node.about()
     assert (about["killed"], about["killed_ms"] > 0) == (2, True)
-
-
-def test_all_processes_see_when_the_node_is_told_to_stop():
-    board = Board()
-    ours, theirs = FORK.Pipe()
-    child = FORK.Process(target=_tell, args=(board, theirs), daemon=True)
-
-    with listening(board) as stop:
-        assert not stop.is_told
-        child.start()
-        assert ours.poll(10)
-        assert stop.told_at_seconds == ours.recv() > 0
-    child.join(10)
-
-
-def _tell(board, pipe):
-    board.tell_to_stop()
-    pipe.send(board.told_at_seconds)
-    os._exit(0)
 
 
 def test_sigterm_tells_only_the_drain_that_runs():

@@ -57,41 +57,22 @@ def test_only_public_addresses_and_allowed_networks_may_be_connected_to(address,
 
 
 REGISTRIES = {
-    "0.0.0.0/8": False,
-    "10.0.0.0/8": False,
-    "100.64.0.0/10": False,
-    "127.0.0.0/8": False,
-    "169.254.0.0/16": False,
-    "172.16.0.0/12": False,
     "192.0.0.0/24": False,
     "192.0.0.9/32": False,
-    "192.0.2.0/24": False,
     "192.31.196.0/24": True,
     "192.52.193.0/24": True,
     "192.88.99.0/24": False,
-    "192.168.0.0/16": False,
     "192.175.48.0/24": True,
-    "198.18.0.0/15": False,
-    "198.51.100.0/24": False,
-    "203.0.113.0/24": False,
     "224.0.0.0/4": False,
-    "240.0.0.0/4": False,
-    "255.255.255.255/32": False,
-    "::/128": False,
-    "::1/128": False,
     "64:ff9b:1::/48": False,
-    "100::/64": False,
     "100:0:0:1::/64": False,
     "2001::/23": False,
-    "2001:db8::/32": False,
     "2620:4f:8000::/48": True,
     "3fff::/20": False,
     "5f00::/16": False,
-    "fc00::/7": False,
-    "fe80::/10": False,
     "ff00::/8": False,
 }
-"""What IANA's registries of special-purpose addresses call globally reachable, and multicast.
+"""What IANA's registries call globally reachable, where some versions of Python say otherwise.
 
 Addresses that stand for one of IPv4 (mapped, translated, 6to4, Teredo) are judged as that one.
 """
