@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
+from tempfile import TemporaryFile
 from typing import IO, Any, Final
 
 import orjson
@@ -333,11 +334,12 @@ class StartedCommands:
         if not started.is_dry_run:
             agreed = ["--yes"] if "yes" in parameters_of(act) else []
             options = [f"--why={reason}", *act.limit(started.at_most), *agreed, *act.flags]
+        output = TemporaryFile()  # noqa: SIM115 - closed by whoever follows
         started.process = process = subprocess.Popen(
             own_module("segrelay.ops.entry"),
             env={**os.environ, ACTOR_VARIABLE: started.by, "PYTHONIOENCODING": "utf-8"},
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=output,
             stderr=subprocess.PIPE,
             encoding="utf-8",
             errors="replace",
@@ -346,7 +348,7 @@ class StartedCommands:
         assert process.stdin
         with process.stdin, suppress(BrokenPipeError):  # its exit code tells
             process.stdin.write(json.dumps(act.words(started.values, *options, "--json")))
-        threading.Thread(target=_follow, args=(started, process), daemon=True).start()
+        threading.Thread(target=_follow, args=(started, process, output), daemon=True).start()
 
     def end(self) -> None:
         """Start no more commands, interrupt those that run, and wait for their end."""
@@ -365,30 +367,20 @@ class StartedCommands:
                 process.kill()
 
 
-def _follow(started: StartedCommand, process: subprocess.Popen[str]) -> None:
-    """Collect the output of a command until it ends."""
-    assert process.stdout
+def _follow(started: StartedCommand, process: subprocess.Popen[str], output: IO[bytes]) -> None:
+    """Collect what a command says until it ends, and then what it printed."""
     assert process.stderr
-    lines = (line.rstrip("\n") for line in process.stderr)
-    hearing = threading.Thread(target=started.lines.extend, args=(lines,), daemon=True)
-    hearing.start()
-    with process:
-        started.document = _first_rows(_output(process.stdout))
-        hearing.join()
+    with process, output:
+        started.lines.extend(line.rstrip("\n") for line in process.stderr)
         code = process.wait()
+        output.seek(0)
+        started.document = _first_rows(output.read(_MOST_OUTPUT))
     started.ended_at = time.time()
     started.code = code
 
 
-def _output(stream: IO[str]) -> str:
-    text = stream.read(_MOST_OUTPUT)
-    while stream.read(65_536):
-        text = ""  # half of a document is none
-    return text
-
-
-def _first_rows(text: str) -> Any:
-    """Return a JSON document whose lists are cut; None if the text is none."""
+def _first_rows(text: bytes) -> Any:
+    """Return a JSON document whose lists are cut; None if the text is none, or half of one."""
     try:
         found = orjson.loads(text)
     except orjson.JSONDecodeError:

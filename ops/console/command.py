@@ -22,9 +22,9 @@ from segrelay.ops.console.pages import (
     now,
     quarantine,
     record,
+    status,
     sync,
     tap,
-    templates,
     waiting,
 )
 from segrelay.ops.console.people import dead_letter, dead_letters, people, person
@@ -59,7 +59,7 @@ PAGES: Final = (
     PageRoute("/jobs", jobs, "Jobs and syncs", "j"),
     PageRoute("/jobs/{name}", job),
     PageRoute("/syncs/{name}", sync),
-    PageRoute("/templates", templates, "Templates", "m"),
+    PageRoute("/status", status, "Status", "s"),
     PageRoute("/tap", tap, "Tap", "t"),
     PageRoute("/audit", audit, "Audit", "a"),
     PageRoute("/act", ask, takes_posts=True),

@@ -12,7 +12,6 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
-from segrelay.ops.dead_letters.commands import DeadLetters
 from segrelay.ops.dead_letters.reading import Cause, count_causes
 from segrelay.ops.kept import QuarantinedRecords
 from segrelay.ops.outcomes import newest_rows
@@ -114,7 +113,7 @@ class Look:
         self.causes = Shared(self._count_causes, _FRESH_SECONDS, changed_at)
         self.outcomes = Shared(self._read_outcomes, LINES_FRESH_SECONDS, changed_at)
         self.records = Shared(
-            lambda: scan(self.quarantine().find(EVERYTHING), _MOST_RECORDS),
+            lambda: scan(QuarantinedRecords(client, self.settings).find(EVERYTHING), _MOST_RECORDS),
             _FRESH_SECONDS,
             changed_at,
         )
@@ -134,14 +133,6 @@ class Look:
     def standing(self) -> Standing:
         """Return the standing, as it was read last."""
         return self.judged().standing
-
-    def dead_letters(self) -> DeadLetters:
-        """Return the dead letters."""
-        return DeadLetters(self.client, self.settings)
-
-    def quarantine(self) -> QuarantinedRecords:
-        """Return the quarantined records."""
-        return QuarantinedRecords(self.client, self.settings)
 
     def _judge(self) -> Judged:
         if not self._is_compared:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from itertools import islice, pairwise
 from typing import Any, Final
@@ -12,6 +12,7 @@ import orjson
 from markupsafe import Markup
 
 from segrelay.ops.audit import ActOptions
+from segrelay.ops.audit import audit as list_acts
 from segrelay.ops.console.acts import act_in
 from segrelay.ops.console.app import (
     Asked,
@@ -22,33 +23,28 @@ from segrelay.ops.console.app import (
     note_reveal,
 )
 from segrelay.ops.console.look import LINES_FRESH_SECONDS, SPANS, Look, Scan, scan
-from segrelay.ops.kept import KeptOptions, groups_of, matches
+from segrelay.ops.kept import KeptOptions, QuarantinedRecords, groups_of, matches, show_record
 from segrelay.ops.outcomes import TAPPED, TapOptions, detail_of
+from segrelay.ops.state.opened import Reads
 from segrelay.ops.state.partitions import (
     KINDS,
     OUTCOMES,
     REASONED,
     Counts,
-    Stream,
     counts_of,
-    is_orphan,
 )
 from segrelay.ops.state.person import is_digest
-from segrelay.ops.state.waiting import (
-    Filter,
-)
+from segrelay.ops.status.command import lines, sections
 from segrelay.ops.status.problems import HealthProblem, gone_ms, per_second
 from segrelay.ops.status.standing import Standing, TriggerStanding
-from segrelay.ops.templates.workspace import names_in
+from segrelay.ops.terminal.frame import Result, Table
 from segrelay.producer.backfill.jobs import JobStore
 from segrelay.producer.sync.store import Mark, Run, SyncStore
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.outcomes import ASKED, REQUEST_BOUNDS, Histogram, OutcomeRow
 from segrelay.worker.contract.processes import Sample
-from segrelay.worker.contract.redis.acts import Act, read_acts
-from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.triggers import DESTINATION, TRIGGER
-from segrelay.worker.contract.words import BACKFILL, Refusal, job_of_lane
+from segrelay.worker.contract.words import BACKFILL, Refusal
 from segrelay.worker.errors import UsageWrong
 
 _WHERE: Final[Mapping[str, str]] = {
@@ -56,8 +52,8 @@ _WHERE: Final[Mapping[str, str]] = {
     "segrelay quarantine list": "/quarantine",
     "segrelay sync status": "/jobs",
     "segrelay backfill status": "/jobs",
-    "segrelay template check": "/templates",
-    "segrelay config check": "/templates",
+    "segrelay template check": "/status",
+    "segrelay config check": "/status",
     "segrelay audit": "/audit",
 }
 """The page that shows the same as a command."""
@@ -168,31 +164,33 @@ def tap(console: Console, asked: Asked) -> Page:
     return Page("tap.html", "Tap", values, live_seconds=LINES_FRESH_SECONDS)
 
 
+_MOST_ACTS: Final = 500
+
+
 def audit(console: Console, asked: Asked) -> Page:
-    """Show the acts of the audit, with the filters of `segrelay audit`."""
-    names = ("what", "by", "subject", "since", "text")
-    filters = {name: asked.get(name) for name in names}
-    options = ActOptions(filters["what"], filters["subject"], filters["by"], filters["since"])
-    chosen = options.chosen(read_acts(console.look.client), now_ms(console.look.client))
-    text = filters["text"].casefold()
-    acts = [act for act in chosen if not text or _has_text(act, text)]
-    values = listed(asked, acts) | {
-        "filters": filters,
-        "started": console.started.latest(),
-    }
+    """Show what `segrelay audit` tells."""
+    filters = {field.name: asked.get(field.name) for field in fields(ActOptions)}
+    relay = Reads("audit", console.settings, console.look.client)
+    result = list_acts(options=ActOptions(**filters), limit=_MOST_ACTS, relay=relay)
+    values = {"result": result, "filters": filters, "started": console.started.latest()}
     return Page("audit.html", "Audit", values)
 
 
-def _has_text(act: Act, text: str) -> bool:
-    found = (act.what, act.subject, act.reason, *act.arguments.values())
-    return any(text in each.casefold() for each in found)
+def status(console: Console, asked: Asked) -> Page:
+    """Show what `segrelay status` tells."""
+    del asked
+    judged = console.look.judged()
+    parts: list[str | Table] = [*lines(judged.standing)]
+    parts += sections(judged.standing, judged.problems)
+    values = {"result": Result(None, *parts)}
+    return Page("status.html", "Status", values, live_seconds=console.live_seconds)
 
 
 def quarantine(console: Console, asked: Asked) -> Page:
     """Show the records that could not be placed, by audience and reason, and one by one."""
     look = console.look
     filters = {name: asked.get(name) for name in ("audience", "reason", "since", "until")}
-    store = look.quarantine()
+    store = QuarantinedRecords(look.client, look.settings)
     wanted = KeptOptions(**filters).chosen(look.client, look.settings, None)
     known = look.records()
     found = Scan([one for one in known.found if matches(one, wanted)], known.is_whole)
@@ -210,54 +208,32 @@ def quarantine(console: Console, asked: Asked) -> Page:
 
 
 def record(console: Console, asked: Asked) -> Page:
-    """Show one record with its payload."""
-    look = console.look
-    store = look.quarantine()
-    found = next(store.find(Filter.of_id(asked.path["id"])), None)
-    if found is None:
-        raise UsageWrong("There is no such record: it was placed or discarded meanwhile.")
+    """Show what `segrelay quarantine show` tells of one record."""
+    name, relay = asked.path["id"], Reads("quarantine show", console.settings, console.look.client)
+    found = show_record(name, reveal=asked.is_post, relay=relay)
     if asked.is_post:
-        note_reveal(console, asked, f"record {found.id}")
-    values = {
-        "record": found,
-        "document": store.document(found, reveal=asked.is_post),
-        "is_revealed": asked.is_post,
-    }
-    return Page("record.html", f"Record {found.id}", values)
+        note_reveal(console, asked, f"record {name}")
+    payload = found.document.pop("payload")
+    values = {"record": found.document, "payload": payload, "is_revealed": asked.is_post}
+    return Page("record.html", f"Record {name}", values)
 
 
 def waiting(console: Console, asked: Asked) -> Page:
-    """Show the deliveries that wait, by destination, trigger and lane."""
-    standing = console.look.standing()
-    filters = {name: asked.get(name) for name in ("job", "trigger", "audience")}
-    choice = Filter(filters["job"], filters["trigger"], filters["audience"])
-    streams = [one for one in standing.streams if one.length and choice.holds(one)]
-    parts = sorted(_waiting_rows(streams, standing), key=lambda one: -one["deliveries"])
-    values = listed(asked, parts) | {
-        "total": sum(stream.length for stream in streams),
-        "filters": filters,
-        "is_filtered": any(filters.values()),
+    """Show the deliveries that wait, by trigger and lane."""
+    standing, only = console.look.standing(), asked.get("trigger")
+    found = [
+        (name, one, lane, wait, list(standing.stops([name])))
+        for name, one in standing.triggers.items()
+        if only in ("", name)
+        for lane, wait in one.waits.items()
+    ]
+    found.sort(key=lambda row: -row[3].deliveries)
+    values = listed(asked, found) | {
+        "total": sum(wait.deliveries for *_, wait, _ in found),
+        "only": only,
         "idle": standing.idle,
     }
     return Page("waiting.html", "Waiting", values, live_seconds=console.live_seconds)
-
-
-def _waiting_rows(streams: Iterable[Stream], standing: Standing) -> Iterator[dict[str, Any]]:
-    """Yield a row for each destination, trigger and lane: the sum over all partitions."""
-    parts: defaultdict[tuple[str, str, str], list[Stream]] = defaultdict(list)
-    for stream in streams:
-        parts[stream.partition.destination, stream.trigger, stream.lane].append(stream)
-    for (destination, trigger, lane), members in parts.items():
-        yield {
-            "destination": destination,
-            "trigger": trigger,
-            "lane": lane,
-            "job": job_of_lane(lane),
-            "deliveries": sum(stream.length for stream in members),
-            "oldest_ms": min(stream.since_ms for stream in members),
-            "is_orphaned": is_orphan(standing.settings, members[0].partition, trigger),
-            "stops": list(standing.stops([trigger], job_of_lane(lane))),
-        }
 
 
 def jobs(console: Console, asked: Asked) -> Page:
@@ -330,34 +306,6 @@ def _leaving(look: Look, name: str, run: Run, number: int) -> Scan[tuple[str, in
         if not (mark := Mark.loads(text)).is_name and mark.run < number
     }
     return Scan(list(gone.items()), looked.is_whole)
-
-
-def templates(console: Console, asked: Asked) -> Page:
-    """Show all templates with their triggers and versions."""
-    del asked
-    found: list[dict[str, Any]] = []
-    settings, standing = console.settings, console.look.standing()
-    used = {one.main_template for one in settings.triggers.values()}
-    for name in sorted({*names_in(settings.templates_folder), *used}):
-        triggers = {
-            one.name: standing.triggers[one.name]
-            for one in settings.triggers.values()
-            if one.main_template == name and one.name in standing.triggers
-        }
-        own = triggers.values()
-        refused = next((one.refused for one in own if one.refused), "")
-        dead = sum(one.counts.dead for one in own)
-        row = {
-            "name": name,
-            "stops": any(one.condition.stops for one in own),
-            "triggers": triggers,
-            "versions": sorted({version for one in own for version in one.versions}),
-            "refused": refused,
-            "dead": dead,
-        }
-        found.append(row)
-    found.sort(key=lambda row: (bool(row["refused"]), row["stops"], row["dead"]), reverse=True)
-    return Page("templates.html", "Templates", {"templates": found})
 
 
 _WIDTH, _HEIGHT = 240, 48

@@ -20,7 +20,12 @@ from segrelay.ops.console.app import (
     pretty,
 )
 from segrelay.ops.console.look import MOST_READ, Look
-from segrelay.ops.dead_letters.commands import DeadLetterOptions, candidate_of, failed_at
+from segrelay.ops.dead_letters.commands import (
+    DeadLetterOptions,
+    DeadLetters,
+    candidate_of,
+    failed_at,
+)
 from segrelay.ops.dead_letters.reading import (
     Cause,
     StoredDeadLetter,
@@ -248,7 +253,7 @@ def cause_row(look: Look, one: Cause) -> dict[str, Any]:
 def dead_letter(console: Console, asked: Asked) -> Page:
     """Show a dead letter: its cause, the request, the answer, and the result of a replay."""
     look = console.look
-    store = look.dead_letters()
+    store = DeadLetters(look.client, look.settings)
     found = next(store.find(Filter.of_id(asked.path["id"])), None)
     if found is None:
         raise UsageWrong(
@@ -273,7 +278,6 @@ def dead_letter(console: Console, asked: Asked) -> Page:
         "bodies": beside(
             json_or_text(found["body"]) or None, again.sent if again else None, reveals=reveals
         ),
-        "source": list(_source(look, document["location"], found)),
     }
     return Page("letter.html", f"Letter {found['id']}", values)
 
@@ -321,25 +325,3 @@ def _lines(value: Any) -> list[str]:
     if value is None:
         return []
     return (value if isinstance(value, str) else pretty(value)).splitlines()[:_MOST_LINES]
-
-
-_AROUND: Final = 3
-_SOURCES: Final = frozenset({".jsonnet", ".libsonnet", ".js"})
-
-
-def _source(look: Look, location: str, found: StoredDeadLetter) -> Iterator[tuple[int, str, bool]]:
-    """Yield the lines of the template around the one that failed: number, text, is that one."""
-    name, _, line = location.partition(":")
-    if not line.split(":")[0].isdigit() or found["trigger"] not in look.settings.triggers:
-        return
-    folder = look.settings.templates_folder.resolve()
-    file = (folder / name).resolve()
-    if not (file.is_relative_to(folder) and file.suffix in _SOURCES):
-        return
-    try:
-        lines = file.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return
-    at = int(line.split(":")[0])
-    for number in range(max(1, at - _AROUND), min(len(lines), at + _AROUND) + 1):
-        yield number, lines[number - 1], number == at

@@ -7,13 +7,10 @@ started as the console starts it: with a reason, and with a number where it can'
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version
-from itertools import compress
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import anyio
@@ -43,7 +40,6 @@ if TYPE_CHECKING:
 _LONGEST_TEXT: Final = 60_000
 """The characters of an answer: a model reads it whole, and pays for it."""
 _ACT_SECONDS: Final = 600.0
-_PAYLOAD: Final = "payload"
 
 _INSTRUCTIONS: Final = (
     "segrelay carries entrances and exits of audiences from the Lytics CDP to Insider. Begin with"
@@ -65,27 +61,14 @@ LOOKS: Final[Mapping[str, ConsoleAct]] = {
     "jobs": ConsoleAct("backfill status"),
     "syncs": ConsoleAct("sync status"),
     "acts": ConsoleAct("audit"),
-    "preview": ConsoleAct("try", arguments=(_PAYLOAD,)),
 }
 """The tools that change nothing, by their names; one without a title has its command's help."""
 
-_OF_ACTS: Final[Mapping[str, tuple[str, str]]] = {
-    "why": ("string", "The reason, which is recorded."),
-    "all": ("boolean", "Take all; no filter is given."),
-    "dry_run": ("boolean", "Only say what would be done."),
-    "at_most": (
-        "integer",
-        "The number that it will be, as a dry run tells; it does nothing if it is more by then.",
-    ),
-}
-"""The types and descriptions of further fields of acts."""
 
-
-def _schema_of(field: str, parameter: Any) -> dict[str, Any]:
+def _schema_of(parameter: Any) -> dict[str, Any]:
     """Return the schema of a field, as the command's own parameter has it."""
-    if field == _PAYLOAD:
-        return {"type": "object", "description": "The payload of a webhook, as a JSON object."}
-    kind = "integer" if parameter.type_descriptor.annotation is int else "string"
+    number = "integer" if parameter.type_descriptor.annotation is int else "string"
+    kind = "boolean" if getattr(parameter, "is_flag", False) else number
     is_list = parameter.multiple or parameter.nargs == -1
     schema = {"type": "array", "items": {"type": kind}} if is_list else {"type": kind}
     return schema | {"description": parameter.help or ""}
@@ -94,19 +77,16 @@ def _schema_of(field: str, parameter: Any) -> dict[str, Any]:
 def _tool(name: str, act: ConsoleAct) -> types.Tool:
     import mcp_types as types  # noqa: PLC0415 - of an extra
 
-    looks, command = name in LOOKS, command_of(act)
-    known = parameters_of(act)
-    properties = {field: _schema_of(field, known[field]) for field in act.fields}
-    description = act.title or command.help
+    looks, known = name in LOOKS, parameters_of(act)
+    description = act.title or command_of(act).help
+    names = list(act.fields)
     if not looks:
-        choose = " Choose by a filter, or say `all`." if act.options else ""
+        names += ["why", *["all", "dry-run"] * act.has_dry_run, *["at-most"] * act.is_destructive]
+        choose = " Choose by a filter, or say `all`." if act.has_dry_run else ""
         description = f"{act.title}. The audit keeps who did it and why.{choose}"
-        own = [True, bool(act.options), act.has_dry_run, act.is_destructive]
-        for field in compress(_OF_ACTS, own):
-            properties[field] = dict(zip(("type", "description"), _OF_ACTS[field], strict=True))
     schema = {
         "type": "object",
-        "properties": properties,
+        "properties": {one.replace("-", "_"): _schema_of(known[one]) for one in names},
         "required": [*act.needed, *(() if looks else ("why",))],
         "additionalProperties": False,
     }
@@ -149,7 +129,7 @@ class Tools:
 
     def _act(self, act: ConsoleAct, given: Mapping[str, Any]) -> str:
         values = _values(act, given)
-        if act.options and not values and given.get("all") is not True:
+        if act.has_dry_run and not values and given.get("all") is not True:
             raise UsageWrong("Nothing is chosen: give ids or a filter, or `all`: true.")
         started = self._started.start(
             self._person,
@@ -174,18 +154,12 @@ def _look(look: ConsoleAct, given: Mapping[str, Any]) -> str:
     """Run a command here, and return the document that it would print."""
     taken: list[Any] = []
     token = TAKEN.set(taken)
-    with tempfile.TemporaryDirectory(prefix="segrelay-") as folder:
-        path = Path(folder) / "payload.json"  # the folder is for its owner only
-        if _PAYLOAD in given:
-            path.write_bytes(orjson.dumps(given[_PAYLOAD]))
-            given = {**given, _PAYLOAD: path}
-        try:
-            app(look.words(_values(look, given), *look.flags, "--json"), standalone_mode=False)
-        except (UsageWrong, TyperException) as error:
-            message = error.message if isinstance(error, UsageWrong) else error.format_message()
-            raise UsageWrong(message.replace(str(path), _PAYLOAD)) from None
-        finally:
-            TAKEN.reset(token)
+    try:
+        app(look.words(_values(look, given), *look.flags, "--json"), standalone_mode=False)
+    except TyperException as error:
+        raise UsageWrong(error.format_message()) from None
+    finally:
+        TAKEN.reset(token)
     return _fitted(taken[0])
 
 

@@ -191,9 +191,9 @@ def test_a_template_that_does_not_parse(person):
     path.write_text("{ users: [")
     until(lambda: person.enter(1) or "template refused" in person.names())
 
-    person.hand.use(".problems a[href='/templates']")
-    person.page.until_at("/templates")
-    assert "a change is refused" in person.page.text()
+    person.hand.use(".problems a[href='/status']")
+    person.page.until_at("/status")
+    assert "the file was changed and is broken" in person.page.text()
 
     path.write_text(TEMPLATE)
     person.open("n", "/")

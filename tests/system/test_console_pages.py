@@ -30,7 +30,7 @@ PAGES = {
     "quarantine": "/quarantine",
     "waiting": "/waiting",
     "jobs": "/jobs",
-    "templates": "/templates",
+    "status": "/status",
     "tap": "/tap",
     "audit": "/audit",
     "people": "/people",

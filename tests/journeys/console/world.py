@@ -100,13 +100,6 @@ class World(Rig):
         until(lambda: answers(f"{self.url}/healthz"), 30, else_show=log)
         return self.console
 
-    def sign_in(self, name, password=PASSWORD):
-        """Return a browser in which somebody has signed in."""
-        browser = Browser(self.url)
-        answer = browser.post("/login", name=name, password=password)
-        assert answer.status_code == 303, answer.text
-        return browser
-
     def publish(self, payloads):
         publish(self, b"\n".join(payloads) + b"\n")
 
@@ -120,42 +113,6 @@ def answers(url):
         return httpx.get(url).status_code == 200
     except httpx.HTTPError:
         return False
-
-
-TLS = httpx.create_ssl_context()
-"""Made once: each client would read all authorities anew, which takes longer than a page."""
-
-
-class Browser:
-    """Asks as a browser does: with its cookie, and where a request comes from."""
-
-    def __init__(self, url):
-        self.url = url
-        self.cookies = httpx.Cookies()
-
-    def ask(self, method, path, **options):
-        with httpx.Client(
-            base_url=self.url, timeout=60, cookies=self.cookies, verify=TLS
-        ) as client:
-            answer = client.request(method, path, **options)
-            self.cookies = client.cookies
-        return answer
-
-    def get(self, path, **query):
-        return self.ask("GET", path, params=query or None)
-
-    def post(self, path, /, *, headers=None, **form):
-        own = {"Origin": self.url, "Sec-Fetch-Site": "same-origin"}
-        return self.ask("POST", path, data=form, headers=own | (headers or {}))
-
-    def act(self, command, **form):
-        """Do an act and wait for its end; returns the text of its page."""
-        answer = self.post("/act", act=command, why="a test", **form)
-        assert answer.status_code == 303, answer.text
-        return self.ended(answer.headers["location"])
-
-    def ended(self, address):
-        return until(lambda: "data-over" in (page := self.get(address).text) and page, 60)
 
 
 def words(page):

@@ -18,7 +18,7 @@ from tests.waiting import until
 DEAD = 3
 READ = {
     *("problems", "status", "why", "dead_letter_causes", "dead_letters", "dead_letter"),
-    *("quarantine", "jobs", "syncs", "acts", "preview"),
+    *("quarantine", "jobs", "syncs", "acts"),
 }
 
 

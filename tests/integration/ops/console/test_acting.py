@@ -90,7 +90,7 @@ def test_a_dry_run_of_a_viewer_says_what_a_replay_would_do_and_changes_nothing(
         shown = words(vic.get(letters[0], params={"try": "1"}).text)
         page = words(ended(vic, start(vic, "dlq replay", trigger="vip-enter", dry_run="1")))
 
-    assert "6 then error" in shown
+    assert "enter.jsonnet:6" in shown
     assert "With today's template it would be dead" in shown
     assert page.index("Go on to the act") < page.index(f"would be dead {DEAD}")
     assert "--trigger=vip-enter --dry-run" in page

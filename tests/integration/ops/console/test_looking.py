@@ -54,3 +54,15 @@ def test_what_insider_holds_is_masked_unless_a_revealer_gives_a_reason(console, 
     assert "name Name1" in words(shown)
     [act] = [act for act in read_acts(relay.client) if act.what == "reveal"]
     assert (act.by, act.reason) == ("ann", "ticket 8")
+
+
+def test_the_page_of_a_job_has_its_plan(console, call, tmp_path):
+    rows = tmp_path / "members.csv"
+    rows.write_text("email\nj@example.com\n")
+    call("backfill", "start", rows, "--audience", "vip", "--as-of", "now", "--job", "november")
+
+    page, unknown = console.get("/jobs/november"), console.get("/jobs/december")
+
+    assert f"Plan from {rows} begun" in words(page.text)
+    assert "rows are enter vip, as of" in words(page.text)
+    assert (unknown.status_code, "There is no such job." in unknown.text) == (404, True)
