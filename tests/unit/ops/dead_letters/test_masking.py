@@ -1,4 +1,4 @@
-"""What of a letter may be printed."""
+"""What of a dead letter may be printed."""
 
 import pytest
 

@@ -39,13 +39,13 @@ def test_afterwards_interrupts_are_as_before():
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
-def test_the_first_interrupt_is_noted_and_the_second_unwinds():
+def test_the_first_interrupt_is_told_and_the_second_unwinds():
     with interruptible_between_steps() as interruption:
         os.kill(os.getpid(), signal.SIGTERM)
-        noted = interruption.is_requested
+        told = interruption.is_requested
         with pytest.raises(SystemExit) as stop:
             interruption.obey()
         with pytest.raises(SystemExit):
             interruption.record(signal.SIGTERM, None)
 
-    assert (noted, stop.value.code) == (True, 143)
+    assert (told, stop.value.code) == (True, 143)

@@ -57,10 +57,6 @@ LAYOUTS = {
         [(1, 0, "0"), (1, 0, "1"), (1, 0, "2")],
     ),
     "a pretty object": (pretty(person(0)), [(1, 0, "0")]),
-    "pretty objects": (
-        pretty(person(0)) + b"\n" + pretty(person(1)) + b"\n",
-        [(1, 0, "0"), (22, 0, "1")],
-    ),
     "a pretty array": (pretty([person(0), person(1)]), [(2, 0, "0"), (23, 1, "1")]),
     "an array with a line each": (
         b"[\n" + b",\n".join(map(compact, range(3))) + b"\n]\n",
@@ -75,7 +71,6 @@ LAYOUTS = {
         [(2, 0, "0"), (5, 0, "1")],
     ),
     "nothing": (b"", []),
-    "only space": (b" \n\t\n", []),
     "an empty array": (b"[\n]", []),
     "scalars": (b'7\n"a"\nnull', [(1, 0, 7), (2, 0, "a"), (3, 0, None)]),
     "scalars in an array": (

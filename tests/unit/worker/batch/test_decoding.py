@@ -1,9 +1,7 @@
-"""What a batch makes of the entries that were read: one that is of no use costs its own self."""
+"""What a batch makes of an entry that was read."""
 
 from types import SimpleNamespace
 from typing import Any
-
-import pytest
 
 from segrelay.worker.batch.batch import Batch
 from segrelay.worker.batch.delivery import Delivery
@@ -19,34 +17,12 @@ HEADER = Header(
 )
 
 
-def entry(
-    trigger: str, header: bytes = encode_header(HEADER), profile: bytes = pack_profile(TEXT)
-) -> Delivery:
-    return Delivery.of(f"live|{trigger}", "1-0", header, profile)
-
-
-@pytest.mark.parametrize(
-    ("broken", "dies", "stops"),
-    [
-        (entry("enter", b"nonsense"), "unreadable", []),
-        (entry("enter", b'[2,{"of":"another version"}]'), "", ["enter"]),
-        (entry("enter", profile=b"\x78broken"), "unreadable", []),
-        (entry("unwanted"), "unwanted", []),
-    ],
-    ids=["no header", "another version", "no profile", "not wanted any more"],
-)
-def test_an_entry_of_no_use_is_left_out_and_the_next_one_decoded(
-    broken: Delivery, dies: str, stops: list[str]
-) -> None:
-    broken.is_unwanted = broken.trigger == "unwanted"
+def test_a_delivery_is_decoded_with_all_that_the_ledger_is_asked_for() -> None:
     numbers = SimpleNamespace(trigger=lambda _: 2, audience=lambda _: 7)
-    triggers = dict.fromkeys(("enter", "unwanted", "change"))
-    state: Any = SimpleNamespace(drain=SimpleNamespace(numbers=numbers, triggers=triggers))
-    batch, good = Batch(state), entry("change")
+    state: Any = SimpleNamespace(drain=SimpleNamespace(numbers=numbers, triggers={"change": None}))
+    delivery = Delivery.of("live|change", "1-0", encode_header(HEADER), pack_profile(TEXT))
 
-    assert decode_deliveries([broken, good], batch) == [good]
+    assert decode_deliveries([delivery], Batch(state)) == [delivery]
 
-    assert [each.failure.reason for each in batch.failed if each.failure] == [dies] * bool(dies)
-    assert list(batch.stopped) == stops
     checksum = PROTECTION.checksum(TEXT)
-    assert good.event == LedgerEvent(5, Direction.CHANGE, 2, 7, True, True, checksum, 3, True)
+    assert delivery.event == LedgerEvent(5, Direction.CHANGE, 2, 7, True, True, checksum, 3, True)

@@ -36,7 +36,6 @@ ENTER, EXIT, EXIT_EVENT = 1, 2, 3
 @dataclass(frozen=True)
 class Rules:
     late: bool = True
-    contest: bool = True
     ask_before_each_request: bool = True
     any_trigger: bool = True
     correct_lists: bool = True
@@ -127,11 +126,9 @@ class World:
             if skip == "already_there":
                 self.record = with_raised(self.record, waiting.event)
             self.settle(waiting)
-        superseded: dict[int, tuple[Waiting, ...]] = {w.number: () for w in going}
-        if self.rules.contest:
-            result = contest([(w.event.audience, w.event, w) for w in going])
-            going = [winner for winner, _ in result]
-            superseded = {winner.number: older for winner, older in result}
+        result = contest([(w.event.audience, w.event, w) for w in going])
+        going = [winner for winner, _ in result]
+        superseded = {winner.number: older for winner, older in result}
         frozen = self.record
         while going:
             waiting, *going = going

@@ -39,12 +39,6 @@ def memberships(value: Any, **user: Any) -> dict[str, Any]:
     return {**ANN, "attributes": {"custom": {"lytics_computed_attr": value}}, **user}
 
 
-def test_an_entrance_with_an_unknown_list_appends_its_slug_instead_of_overwriting() -> None:
-    result = shaped(memberships([""], not_append=True))
-
-    assert result.users[0] == memberships(["vip"])
-
-
 def test_an_empty_list_that_overwrites_is_a_statement_and_is_kept() -> None:
     overwriting = memberships([], not_append=True)
 

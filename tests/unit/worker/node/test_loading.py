@@ -68,18 +68,6 @@ def test_triggers_that_differ_in_name_and_audiences_only_are_tried_once(tmp_path
     assert loaded.stopped == {}
 
 
-def test_triggers_with_equal_settings_share_the_object_that_holds_them(tmp_path) -> None:
-    settings = settings_with(tmp_path, [("one", "enter"), ("two", "enter")], enter=ENTER)
-    two = settings.triggers["two"]
-    update = {"name": "three", "settings": {**two.settings, "limit": 1}}
-    other = settings.triggers["three"] = two.model_copy(update=update)
-
-    triggers = load(settings).triggers["insider"]
-
-    assert triggers["one"].settings is triggers["two"].settings
-    assert triggers["three"].settings == other.settings != triggers["one"].settings
-
-
 def test_a_template_that_ends_whoever_renders_it_stops_its_own_triggers_only(tmp_path) -> None:
     settings = settings_with(
         tmp_path, [("good", "enter"), ("bad", "deadly"), ("worse", "deadly")],

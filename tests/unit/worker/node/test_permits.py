@@ -1,4 +1,4 @@
-"""Slots, waiting calls and the board: what the processes of a node share."""
+"""Permits, waiting calls and the board: what the processes of a node share."""
 
 import multiprocessing
 import os
@@ -77,7 +77,7 @@ BACKFILLS = [(1, 1), (2, 1), (3, 2), (4, 2), (6, 3), (9, 6)]
         # Of more than three, backfills leave some to live work of their destination.
         *((n, [*[backfill()] * (m + 1), live()], [*[True] * m, False, n > 3])
           for n, m in BACKFILLS),
-        # The lane is limited over all destinations, and who finds no slot in it keeps no other.
+        # The lane is limited over all destinations, and who finds no permit in it keeps no other.
         (3, [backfill("one"), backfill("two"), backfill("two"), live("two")],
          [True, True, False, True]),
         (2, [backfill("one"), backfill("two"), live("two")], [True, False, True]),
@@ -102,7 +102,7 @@ def test_while_live_calls_come_backfills_leave_one_permit_more(holders, processe
     assert [holder.has_permit for holder in taken] == [True] * granted + [False]
 
 
-def test_a_slot_is_given_back_at_its_end(holders):
+def test_a_permit_is_given_back_at_its_end(holders):
     permits = Permits(2, ["one"])
 
     with permits.take(live()):

@@ -7,14 +7,11 @@ from typing import Any
 import pytest
 from redis.crc import key_slot
 from redis.exceptions import (
-    AskError,
-    ClusterDownError,
     ConnectionError,  # noqa: A004 - the library's
     ExecAbortError,
     MovedError,
     ReadOnlyError,
     ResponseError,
-    TryAgainError,
 )
 
 from segrelay.worker.contract.redis.client import NoMaster
@@ -31,7 +28,8 @@ from segrelay.worker.contract.redis.url import RedisNode, parse_redis_url
 A, B, C = RedisNode("10.0.0.1", 1), RedisNode("10.0.0.1", 2), RedisNode("10.0.0.1", 3)
 ONE, OTHER = "{a}x", "{b}x"
 SLOT = key_slot(b"{b}")
-WAIT = ("WAITAOF", 0, 1, 5)
+
+
 MOVED = MovedError(f"{SLOT} 10.0.0.1:3")
 
 
@@ -155,27 +153,6 @@ def test_a_command_about_one_server_has_no_slot(name: str) -> None:
 SET, SET_OTHER = ("SET", ONE, 1), ("SET", OTHER, 1)
 
 
-@pytest.mark.parametrize(
-    ("refusals", "later"),
-    [
-        ([MOVED], C),
-        ([AskError(f"{SLOT} 10.0.0.1:3"), b"OK"], B),
-        ([TryAgainError("later"), ClusterDownError("down"), b"OK"], B),
-    ],
-)
-def test_what_a_node_has_not_run_goes_out_again_and_nothing_else(
-    refusals: list[Any], later: RedisNode
-) -> None:
-    answers = {A: {WAIT: [[1, 0]]}, B: {SET_OTHER: refusals, WAIT: [[1, 1]]}, C: {WAIT: [[1, 1]]}}
-
-    found, sent = run(CLUSTER, [SET, SET_OTHER, WAIT], [slots(B), slots(later)], answers)
-
-    # A wait of an earlier round that found no replica still counts.
-    assert found == [b"OK", b"OK", [1, 0]]
-    assert sent[A] == [SET, WAIT]
-    assert sent[later][-2:] == [SET_OTHER, WAIT]
-
-
 def test_a_transaction_goes_to_one_node_and_again_as_a_whole() -> None:
     first = [("MULTI",), ("HGETALL", ONE), ("EVALSHA", "sha", 1, ONE), ("EXEC",)]
     second = [("MULTI",), ("HGETALL", OTHER), ("EVALSHA", "sha", 1, OTHER), ("EXEC",)]
@@ -186,54 +163,6 @@ def test_a_transaction_goes_to_one_node_and_again_as_a_whole() -> None:
     assert found == ([b"OK"] * 8, {A: first, B: second, C: second})
 
 
-def test_a_slot_that_stays_without_a_master_is_an_error_of_its_commands() -> None:
-    answers = {B: {SET_OTHER: [ClusterDownError("down")]}}
-
-    (first, second), _ = run(CLUSTER, [SET, SET_OTHER], [slots(B)], answers)
-
-    assert first == b"OK"
-    assert isinstance(second, NoMaster)
-
-
-LOST = ConnectionError("cut")
-
-
-@pytest.mark.parametrize("url", [CLUSTER, SENTINELS])
-@pytest.mark.parametrize(
-    ("command", "answers", "is_repeated"),
-    [
-        (("GET", ONE), {("GET", ONE): [LOST, b"1"]}, True),
-        (SET, {SET: [LOST, b"OK"]}, False),
-        (SET, {("connect",): [LOST, b"OK"]}, True),
-    ],
-)
-def test_only_what_had_no_effect_is_sent_again_after_a_loss(
-    url: str, command: tuple[Any, ...], answers: dict[Any, list[Any]], *, is_repeated: bool
-) -> None:
-    told = [slots(A) if url == CLUSTER else master(A)]
-    answers = {words: list(each) for words, each in answers.items()}
-
-    if is_repeated:
-        found, _ = run(url, [command], told, {A: answers}, away_seconds=30)
-        assert found in ([b"1"], [b"OK"])
-    else:
-        with pytest.raises(ConnectionError, match="cut"):
-            run(url, [command], told, {A: answers}, away_seconds=30)
-
-
-@pytest.mark.parametrize(
-    "refusal", [ReadOnlyError("a replica"), ResponseError("NOREPLICAS Not enough")]
-)
-def test_a_refused_write_goes_to_the_master_that_sentinels_name_then(refusal: Exception) -> None:
-    answers = {A: {SET: [refusal]}}
-
-    found = run(SENTINELS, [SET], [master(A), master(B)], answers, away_seconds=30)
-    patient = run(SENTINELS, [SET], [master(A), master(B)], answers)
-
-    assert found == ([b"OK"], {A: [SET], B: [SET]})
-    assert patient == ([refusal], {A: [SET]})
-
-
 def test_what_was_read_beside_a_refused_write_is_read_from_the_new_master() -> None:
     get = ("GET", ONE)
     answers = {A: {SET: [ReadOnlyError("a replica")], get: [b"old"]}, B: {get: [b"new"]}}
@@ -241,17 +170,6 @@ def test_what_was_read_beside_a_refused_write_is_read_from_the_new_master() -> N
     found, _ = run(SENTINELS, [SET, get], [master(A), master(B)], answers, away_seconds=30)
 
     assert found == [b"OK", b"new"]
-
-
-def test_the_wait_of_a_server_that_has_run_nothing_does_not_count() -> None:
-    answers = {
-        A: {SET: [ReadOnlyError("a replica")], WAIT: [ResponseError("of a replica")]},
-        B: {WAIT: [[1, 1]]},
-    }
-
-    found, _ = run(SENTINELS, [SET, WAIT], [master(A), master(B)], answers, away_seconds=30)
-
-    assert found == [b"OK", [1, 1]]
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,7 @@
-import asyncio
-
 import pytest
 from redis import exceptions
 
-from segrelay.worker.contract.redis.client import AsyncRedis, Redis
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.errors import NotPermitted, RedisUnavailable
 
 
@@ -13,13 +11,6 @@ class Failing(Redis):
         self.error = error
 
     def run_command(self, *_words, **_options):
-        raise self.error
-
-    run_pipeline = run_command
-
-
-class AsyncFailing(AsyncRedis):
-    async def run_command(self, *_words, **_options):
         raise self.error
 
     run_pipeline = run_command
@@ -37,19 +28,7 @@ def pipeline(error, where):
     client.pipeline().execute()
 
 
-def asynchronous_command(error, where):
-    client = AsyncFailing()
-    client.error, client.where = error, where
-    asyncio.run(client.execute_command("GET", "a"))
-
-
-def asynchronous_pipeline(error, where):
-    client = AsyncFailing()
-    client.error, client.where = error, where
-    asyncio.run(client.pipeline().execute())
-
-
-WAYS = [command, pipeline, asynchronous_command, asynchronous_pipeline]
+WAYS = [command, pipeline]
 
 
 @pytest.mark.parametrize(

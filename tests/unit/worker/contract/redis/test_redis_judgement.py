@@ -73,8 +73,6 @@ def test_one_that_loads_or_follows_is_waited_for_and_an_old_one_or_a_cluster_unf
     ("version", "is_valkey", "fits"),
     [
         ("7.2.0", False, True),
-        ("8.0.1", False, True),
-        ("10.0", False, True),
         ("7.0.15", False, False),
         ("8.0.0", True, True),
         ("7.2.9", True, False),

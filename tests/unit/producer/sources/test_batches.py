@@ -1,4 +1,4 @@
-"""Sources that a person names."""
+"""Batches of what is read: from a pipe that pauses, in whole thousands, and read again."""
 
 import os
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The invented people: what holds in the end, and what each profile says at its time."""
+"""What holds in the end of what happened to invented people."""
 
 from segrelay.sandbox.people import (
     Happening,

@@ -28,7 +28,7 @@ def test_a_gate_is_named_for_host_and_authorization(base_url, name, expected):
     assert gate_id(base_url, name) == expected
 
 
-def test_a_slot_expires_before_a_minute_could_hold_too_many():
+def test_a_send_time_expires_before_a_minute_could_hold_too_many():
     send_time = SendTime(at_ms=1000.0, now_ms=900.0, successes={}, probe=False, incident=0)
 
     assert not send_time.expired(1700.0)
