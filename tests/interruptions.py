@@ -227,14 +227,18 @@ def everything(client):
         for name in client.keys("*")
         if not name.endswith(OF_THE_MOMENT) and name != ACTS.encode()
     )
+    return {name: value for name, value in values_of(client, names).items() if value}
+
+
+def values_of(client, names):
+    """Return the values of some keys, of whatever kind they are."""
     pipe = client.pipeline(transaction=False)
     for name in names:
         pipe.type(name)
     kinds = pipe.execute() if names else []
     for name, kind in zip(names, kinds, strict=True):
         READERS[kind](pipe, name)
-    values = pipe.execute() if names else []
-    return {name: value for name, value in zip(names, values, strict=True) if value}
+    return dict(zip(names, pipe.execute() if names else [], strict=True))
 
 
 def without_times(found):

@@ -35,10 +35,6 @@ def test_output_and_exit_status_are_the_command_s(launch, tmp_path):
     assert str(tmp_path / "none.toml") in wrong[2]
 
 
-def test_the_environment_is_the_one_that_is_given(launch):
-    assert finished(launch, "config", "show", env={"SEGRELAY_CONFIG": "/nowhere.toml"})[0] == 2
-
-
 def test_a_signal_ends_it_and_is_told(launch):
     with SandboxProcess(launch=launch) as sandbox:
         os.kill(sandbox.pid, signal.SIGKILL)
@@ -56,11 +52,3 @@ def test_a_group_of_its_own_is_ended_as_one(launch):
         os.killpg(process.pid, signal.SIGKILL)
 
         assert process.wait(120) == -signal.SIGKILL
-
-
-def test_who_waits_too_long_is_told(launch):
-    with launch(own_command("sandbox", "--port", "0"), stdout=subprocess.PIPE) as process:
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(0.01)
-
-        process.kill()

@@ -13,7 +13,7 @@ from segrelay.ops.main import app
 from segrelay.ops.status.alerts import POST_SECONDS
 from segrelay.worker.errors import ConfigurationInvalid, OperationsMustAct, UsageWrong
 from tests.commands import called
-from tests.configuration import configuration, endpoint, table, trigger
+from tests.configuration import endpoint, settings_in, table, trigger
 from tests.journeys.endpoint import Endpoint
 from tests.waiting import patient
 
@@ -21,8 +21,6 @@ from tests.waiting import patient
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Run the command with an address of messages, or with none."""
-    (tmp_path / "templates").mkdir()
-    (tmp_path / "templates" / "any.jsonnet").write_text("{}")
     monkeypatch.setenv("SEGRELAY_CONFIG", str(tmp_path / "segrelay.toml"))
 
     def run_with(url, *options, **keys):
@@ -30,7 +28,7 @@ def run(tmp_path, monkeypatch):
         notify = table("operate.notify", url="env:CHAT_URL") if url else ""
         notify += "".join(f'{key} = "{value}"\n' for key, value in keys.items())
         tables = (endpoint("one"), trigger("vip", destination="one", url="/"), notify)
-        (tmp_path / "segrelay.toml").write_text(configuration(*tables))
+        settings_in(tmp_path, *tables)
         return called("status", "--notify-test", *options)
 
     return run_with

@@ -12,7 +12,7 @@ from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.own_processes import own_module
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.core.rounds import WakeUp
-from tests.configuration import configuration, credentials, endpoint, trigger
+from tests.configuration import credentials, endpoint, settings_in, trigger
 from tests.waiting import until
 from tests.warm import WarmProcess
 
@@ -24,11 +24,7 @@ def configure(folder, url, destinations=("one", "two")):
         endpoint(name, authorization="insider") + trigger(f"of-{name}", destination=name, url="/")
         for name in destinations
     )
-    (folder / "templates").mkdir(exist_ok=True)
-    (folder / "templates" / "any.jsonnet").write_text("{}")
-    text = configuration(credentials(), *tables, redis=url, partitions=16)
-    (folder / "segrelay.toml").write_text(text)
-    return folder / "segrelay.toml"
+    return settings_in(folder, credentials(), *tables, redis=url, partitions=16).source
 
 
 class Broker:

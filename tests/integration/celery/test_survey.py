@@ -55,24 +55,18 @@ def test_work_of_the_backfill_lane_alone_goes_to_the_backfill_queue(survey, brok
     assert due(survey) == [WakeUp("backfill", "one", 5)]
 
 
-def test_a_held_partition_is_not_due(survey, broker):
+@pytest.mark.parametrize(
+    ("ends_in_seconds", "is_held"), [(10, True), (-1, False)], ids=["held", "lapsed"]
+)
+def test_a_partition_is_due_unless_a_lease_holds_it(survey, broker, ends_in_seconds, is_held):
     broker.put_work(("one", 5))
     seconds, _ = broker.client.time()
-    broker.client.hset(ONE.lease, mapping={"token": "t", "until": (seconds + 10) * 1000})
+    lease = {"token": "t", "until": (seconds + ends_in_seconds) * 1000}
+    broker.client.hset(ONE.lease, mapping=lease)
 
     (sight,) = survey.look()
 
-    assert (sight.due, sight.held) == (False, True)
-
-
-def test_a_lease_that_lapsed_is_nobodys(survey, broker):
-    broker.put_work(("one", 5))
-    seconds, _ = broker.client.time()
-    broker.client.hset(ONE.lease, mapping={"token": "t", "until": (seconds - 1) * 1000})
-
-    (sight,) = survey.look()
-
-    assert (sight.due, sight.held) == (True, False)
+    assert (sight.due, sight.held) == (not is_held, is_held)
 
 
 def test_a_clock_that_was_set_back_keeps_no_partition_held(survey, broker):
@@ -152,13 +146,10 @@ def test_what_stands_behind_a_closed_gate_is_not_due(survey, broker, settings, r
 
 
 async def close_gate(url, destination):
-    client = connect_async(url)
-    try:
+    async with connect_async(url) as client:
         gate = RedisGate(client, destination, None)
         booked = await gate.book(kind="live", triggers=["of-one"], horizon_seconds=1.0)
         await gate.report(booked, SlowDown(retry_after_seconds=60.0), delivered={})
-    finally:
-        await client.aclose()
 
 
 def test_one_of_all_workers_sweeps_at_a_time(broker, settings, redis_url):

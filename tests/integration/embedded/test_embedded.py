@@ -6,14 +6,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from segrelay.ops.embedded import EmbeddedRedis, ensure_running, find, stop
-from segrelay.ops.run.up import RedisWatch
 from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
 from segrelay.worker.contract.redis.url import EmbeddedFiles, parse_redis_url
 from segrelay.worker.contract.settings.sections import RedisSettings
@@ -246,26 +244,6 @@ def test_it_listens_on_loopback_alone_and_throws_nothing_away_that_it_acknowledg
     assert wait_ready(server.url) == ()
 
 
-@pytest.mark.nightly
-def test_memory_of_what_has_gone_is_used_again(data_dir: Path):
-    """Streams that are filled and emptied share the memory with ledgers, which stay."""
-    block, kept = 500, 40
-    profile = os.urandom(1_100)
-    with closing(connect(ensure_running(data_dir).url)) as client:
-        client.config_set("appendfsync", "no")
-        for number in range(200):
-            pipe = client.pipeline(transaction=False)
-            for entry in range(block * number, block * (number + 1)):
-                pipe.xadd(f"s{number % 32}", {"profile": profile[: 600 + entry * 7919 % 500]})
-                pipe.set(f"ledger of {10**18 + entry}", profile[:17])
-            if number >= kept:
-                pipe.xtrim(f"s{(number - kept) % 32}", maxlen=block, approximate=False)
-            pipe.execute()
-        memory = client.info("memory")
-
-    assert memory["used_memory_rss"] < 2 * memory["used_memory"]
-
-
 def test_a_server_that_is_loading_is_waited_for(server: EmbeddedRedis, data_dir: Path):
     ask(server.url, "SET", "key", "value")
     kill_and_free(server, data_dir)
@@ -296,19 +274,3 @@ def test_on_a_full_disk_no_server_is_started_and_the_message_says_why(data_dir: 
     after = ensure_running(data_dir)
     assert (after.url, ask(after.url, "GET", "kept")) == (before.url, b"1")
     assert ensure_running(data_dir, least_free_bytes=10**18).pid == after.pid
-
-
-def test_up_says_once_that_the_disk_is_full_and_starts_redis_when_there_is_room(data_dir, capsys):
-    ensure_running(data_dir)
-    stop(data_dir)
-    full = RedisWatch(data_dir, least_free_bytes=10**18)
-
-    full.look()
-    full.look()
-    said = capsys.readouterr().out
-    RedisWatch(data_dir).look()
-
-    assert said.count("is full") == 1
-    assert "It is tried again every second." in said
-    assert "started again on its files" in capsys.readouterr().out
-    assert find(data_dir)

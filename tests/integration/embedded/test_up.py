@@ -15,6 +15,7 @@ import pytest
 from segrelay.ops.config.commands import init
 from segrelay.ops.embedded import ensure_running, find, free_port, stop
 from segrelay.ops.run.up import own_command
+from tests.child_processes import children_of, command_of, lives
 from tests.journeys.receiver import answers
 from tests.waiting import until
 from tests.warm import WarmProcess, run
@@ -166,7 +167,8 @@ def test_a_sandbox_run_delivers_to_its_empty_sandbox_each_time_and_touches_nothi
             until(applied)
             assert applied() == 1
             if is_killed:
-                (sandbox,) = pids_of(up.pid, "segrelay.sandbox")
+                children = children_of(up.pid)
+                (sandbox,) = (pid for pid in children if b"segrelay.sandbox" in command_of(pid))
                 os.kill(sandbox, signal.SIGKILL)
                 until(lambda old=sandbox: not lives(old) and answers(summary))
                 asked(sandbox_run, "send", "-", "--json", given=entered)
@@ -174,19 +176,6 @@ def test_a_sandbox_run_delivers_to_its_empty_sandbox_each_time_and_touches_nothi
             until(lambda: asked(sandbox_run, "status", "--json")["delivered"])
     assert not (folder / ".segrelay").exists()
     assert (folder / ".segrelay-sandbox").is_dir()
-
-
-def pids_of(parent, command=""):
-    """Return the children of a process, with a command or any."""
-    listed = subprocess.run(
-        ["/bin/ps", "-A", "-ww", "-o", "pid=,ppid=,command="],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
-    found = [row for row in rows if int(row[1]) == parent]
-    return [int(row[0]) for row in found if not command or f" {command} " in row[2]]
 
 
 def test_the_real_redis_is_refused_for_as_long_as_a_sandbox_runs_and_a_reset_forgets_all_of_it(
@@ -204,7 +193,7 @@ def test_the_real_redis_is_refused_for_as_long_as_a_sandbox_runs_and_a_reset_for
         meant = asked(undecided, "send", "-", "--json", "--real", given=payload())
         asked(sandbox_run, "send", "-", "--json", given=payload())
         until(lambda: asked(sandbox_run, "status", "--json")["delivered"])
-        children = pids_of(up.pid)
+        children = children_of(up.pid)
         assert len(children) >= 2
         up.kill()
         up.wait(SECONDS)
@@ -227,14 +216,6 @@ def test_the_real_redis_is_refused_for_as_long_as_a_sandbox_runs_and_a_reset_for
     kept = [file for file in (folder / ".segrelay-sandbox").rglob("*") if file.is_file()]
     assert not [file for file in kept if b"ann@example.com" in file.read_bytes()]
     assert asked(sandbox_run, "status", "--json")["accepted"] == 0
-
-
-def lives(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def test_a_port_in_use_is_named_before_anything_starts(folder, sandbox_run):

@@ -14,24 +14,22 @@ from segrelay.worker.contract.triggers import Pause, field_of, read_pauses, set_
 from segrelay.worker.core.verdicts import AccessRefused
 from segrelay.worker.errors import UsageWrong
 from tests.commands import called as run
-from tests.configuration import configuration, endpoint, trigger
+from tests.configuration import endpoint, settings_in, trigger
 
 ACT = Act("pause", "ops")
 
 CONFIG = [
     endpoint("insider", rate="600/min"),
     endpoint("both", base_url="http://127.0.0.1:10", rate="600/min"),
-    trigger("vip-enter", template="one.jsonnet", url="/one"),
-    trigger("both", on="exit", template="one.jsonnet", url="/one"),
+    trigger("vip-enter", url="/one"),
+    trigger("both", on="exit", url="/one"),
 ]
 
 
 @pytest.fixture
 def client(redis_url, tmp_path, monkeypatch):
-    (tmp_path / "templates").mkdir()
-    (tmp_path / "templates" / "one.jsonnet").write_text("{}")
-    (tmp_path / "segrelay.toml").write_text(configuration(*CONFIG, redis=redis_url))
-    monkeypatch.setenv("SEGRELAY_CONFIG", str(tmp_path / "segrelay.toml"))
+    settings = settings_in(tmp_path, *CONFIG, redis=redis_url)
+    monkeypatch.setenv("SEGRELAY_CONFIG", str(settings.source))
     with connect(redis_url) as connected:
         yield connected
 
@@ -40,11 +38,8 @@ def at_the_gate(redis_url, act):
     settings = load_settings()
 
     async def go():
-        asynchronous = connect_async(redis_url)
-        try:
+        async with connect_async(redis_url) as asynchronous:
             return await act(RedisGate(asynchronous, settings.destinations["insider"], None))
-        finally:
-            await asynchronous.aclose()
 
     return asyncio.run(go())
 

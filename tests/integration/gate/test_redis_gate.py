@@ -34,11 +34,8 @@ def authorization(credentials="t0ken"):
 
 def with_gate(redis_url, act, **more):
     async def run():
-        client = connect_async(redis_url)
-        try:
+        async with connect_async(redis_url) as client:
             return await act(RedisGate(client, destination(**more), authorization()))
-        finally:
-            await client.aclose()
 
     return asyncio.run(run())
 

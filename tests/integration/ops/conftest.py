@@ -7,36 +7,13 @@ import pytest
 from segrelay.producer.publish import Publisher
 from segrelay.producer.sync.step import syncing_for
 from segrelay.producer.wakeups import SilentWaker
-from segrelay.sandbox.settings import SandboxSettings
-from segrelay.worker.contract.redis.connection import connect
 from tests.commands import called
 from tests.integration.ops.relay import EXIT, LYTICS, Relay
-from tests.rig import SandboxProcess
-from tests.warm import WarmProcess
-
-CALM = SandboxSettings().model_dump(mode="json", exclude={"token"})
-"""The sandbox's settings before each test, whatever the one before has changed."""
-
-
-@pytest.fixture(scope="session")
-def sandbox_process():
-    with SandboxProcess(launch=WarmProcess) as sandbox:
-        yield sandbox
 
 
 @pytest.fixture
-def sandbox(sandbox_process):
-    sandbox_process.reset()
-    sandbox_process.settings(**CALM)
-    return sandbox_process
-
-
-@pytest.fixture
-def relay(tmp_path, redis_url, sandbox):
-    with (
-        closing(connect(redis_url)) as client,
-        closing(Relay(tmp_path, redis_url, sandbox.url, client)) as relay,
-    ):
+def relay(tmp_path, redis_url, sandbox, client):
+    with closing(Relay(tmp_path, redis_url, sandbox.url, client)) as relay:
         yield relay
 
 

@@ -43,13 +43,6 @@ EXIT = trigger(
     template="exit.jsonnet",
     url="/api/user/v1/attribute/delete",
 )
-OTHER = """
-[destinations.other]
-api = "insider"
-base_url = "{sandbox}"
-authorization = "insider"
-rate = "1000/min"
-"""
 READS_ID = """local event = import "lytemplates.libsonnet";
 {users: [{identifiers: {email: event.get("email")},
   attributes: {custom: {id: event.get("segment_events")[0].id}}}]}
@@ -113,8 +106,7 @@ class Relay:
         (self._folder / "templates" / name).write_text(text)
         self.close()
 
-    def configure(self, more="", *, late='late = "1s"', triggers=ENTER, other=False):
-        more += OTHER.format(**self._urls) if other else ""
+    def configure(self, more="", *, late='late = "1s"', triggers=ENTER):
         more += table("protection", key=KEY) if is_sealed() and "[protection]" not in more else ""
         text = CONFIGURATION.format(
             more=triggers + more,

@@ -30,19 +30,6 @@ def run(settings, monkeypatch):
     return called
 
 
-def test_what_was_learned_is_listed_with_the_triggers_that_want_it(run, publish):
-    publish()
-
-    (told,) = orjson.loads(run("audience", "list", "--json").stdout)["audiences"]
-
-    assert (told["slug"], told["ids"], told["triggers"]) == (
-        "vip",
-        [VIP],
-        ["vip-enter", "vip-exit"],
-    )
-    assert "vip-enter, vip-exit" in run("audience", "list").stdout
-
-
 def test_a_conflict_is_over_when_a_person_says_which_slug_holds(run, publish):
     publish(slug="was")
     (problem,) = publish(slug="vip").problems

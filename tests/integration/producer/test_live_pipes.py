@@ -14,7 +14,7 @@ import pytest
 
 from segrelay.ops.run.up import own_command
 from tests.integration.producer.redis_contents import entries
-from tests.unit.producer.payload_samples import ENTER, wrapped
+from tests.unit.producer.payload_samples import person
 from tests.waiting import allowed, patient, until
 from tests.warm import WarmProcess
 
@@ -22,10 +22,7 @@ LIMIT_SECONDS = 120.0
 
 
 def line(number, **entry):
-    payload = wrapped(
-        email=f"person{number}@example.com", segment_events=[{**ENTER, "id": None, **entry}]
-    )
-    return orjson.dumps(payload)
+    return orjson.dumps(person(number, id=None, **entry))
 
 
 @pytest.fixture

@@ -19,15 +19,10 @@ from segrelay.worker.errors import RedisUnavailable
 from tests.commands import called
 from tests.integration.producer.cutting_proxy import CuttingProxy
 from tests.integration.producer.redis_contents import counts, entries
-from tests.unit.producer.payload_samples import ENTER, wrapped
+from tests.unit.producer.payload_samples import person
 
 ACCEPT = hashlib.sha1(accept.SCRIPT.encode(), usedforsecurity=False).hexdigest().encode()
 END_OF_TIME = "9999-12-31T23:59:59-05:00"
-
-
-def person(number, pad="", **entry):
-    email = f"person{number}@example.com"
-    return wrapped(email=email, pad=pad, segment_events=[{**ENTER, **entry}])
 
 
 def texts(*payloads):

@@ -1,7 +1,6 @@
 """The client of Lytics' API, against the stand-in over a real socket."""
 
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,27 +16,16 @@ from segrelay.worker.errors import (
 )
 from tests.rig import SandboxProcess
 from tests.waiting import allowed
-from tests.warm import WarmProcess
 
 TOKEN = "a-token-of-nobody"
-CALM = {"error_shares": {}, "page_token_seconds": 300.0, "status_as_text": False}
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[SandboxProcess]:
-    with SandboxProcess(launch=WarmProcess) as process:
-        rows = [
-            {"_uid": f"u{n:04}", "email": f"p{n}@example.com", "segments": ["vip"]}
-            for n in range(230)
-        ]
-        process.post("lytics/profiles", rows)
-        yield process
 
 
 @pytest.fixture(autouse=True)
-def calm(sandbox: SandboxProcess) -> Iterator[None]:
-    yield
-    sandbox.settings(lytics={**CALM, "token": ""})
+def members(sandbox: SandboxProcess) -> None:
+    rows = [
+        {"_uid": f"u{n:04}", "email": f"p{n}@example.com", "segments": ["vip"]} for n in range(230)
+    ]
+    sandbox.post("lytics/profiles", rows)
 
 
 def api(sandbox: SandboxProcess, *, tries: int = 8) -> LyticsApi:
@@ -58,7 +46,6 @@ def test_a_page_tells_the_time_by_lytics_clock(sandbox: SandboxProcess) -> None:
 
     with api(sandbox) as lytics:
         at = lytics.scan("vip").at
-    sandbox.settings(lytics={"date_offset_seconds": 0.0})
 
     assert at is not None
     assert abs(at - datetime.now(UTC) - timedelta(days=1)) < timedelta(seconds=10)
@@ -112,6 +99,5 @@ def test_a_scan_is_true_as_of_the_begin_of_its_first_request(sandbox: SandboxPro
     with api(sandbox) as lytics:
         scan, now = lytics.scan("vip"), time.time()
         began = begun_us(scan, round(1e6 * now)) / 1e6
-    sandbox.settings(lytics={"answer_seconds": 0.0})
 
     assert before - allowed(3) < began <= now - 1.5

@@ -3,7 +3,7 @@
 import pytest
 
 from segrelay.producer.publish import Publisher
-from segrelay.producer.publishing.published import PublishOptions, count_waiting
+from segrelay.producer.publishing.published import PublishOptions
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.errors import RedisMismatch, RedisUnavailable
 from tests.integration.producer.redis_contents import counts, entries
@@ -48,18 +48,6 @@ def test_backfill_stops_at_its_high_water_mark_and_live_does_not(configure, publ
     assert first == ""
     assert "high_water" in publisher.why_full("job.other")
     assert publisher.why_full("live") == ""
-
-
-def test_what_waits_is_counted_by_kind(configure, publisher_of, client):
-    settings = configure()
-    publisher = publisher_of(settings)
-    publisher.publish([payload(number) for number in range(7)])
-    publisher.publish([payload(number) for number in range(3)], PublishOptions(job="load"))
-    publisher.publish([payload(1)], PublishOptions("backfill"))
-
-    waiting = [count_waiting(client, settings, kind=kind) for kind in ("", "live", "backfill")]
-
-    assert waiting == [11, 7, 4]
 
 
 def test_without_redis_it_says_so(configure, waker):

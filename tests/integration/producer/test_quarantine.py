@@ -10,7 +10,7 @@ from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.publishing.quarantine import Quarantine
 from tests.configuration import trigger
 from tests.integration.producer.redis_contents import counts, entries
-from tests.unit.producer.payload_samples import ENTER, wrapped
+from tests.unit.producer.payload_samples import person
 
 CAP = 1_000_000
 
@@ -26,8 +26,7 @@ def quarantine(client):
 
 
 def payload(number=0, **entry):
-    entries_ = [{**ENTER, **entry}]
-    return orjson.dumps(wrapped(email=f"person{number}@example.com", segment_events=entries_))
+    return orjson.dumps(person(number, **entry))
 
 
 def test_the_same_content_is_kept_once_and_counted(quarantine):

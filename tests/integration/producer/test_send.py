@@ -1,25 +1,18 @@
 """`segrelay send` as a person calls it."""
 
-import threading
 from functools import partial
 
 import orjson
 import pytest
 
 from segrelay.producer.publishing.quarantine import Quarantine
-from segrelay.worker.contract.outcomes import End, pack
 from segrelay.worker.contract.redis.acts import Act
 from segrelay.worker.contract.triggers import TRIGGER, Pause, field_of, set_pause
 from segrelay.worker.errors import RedisUnavailable, SourceDamaged, UsageWrong
 from tests.commands import called
 from tests.integration.producer.redis_contents import entries
-from tests.unit.producer.payload_samples import ENTER, wrapped
-from tests.waiting import patient, until
-
-
-def person(number, **entry):
-    entries_ = [{**ENTER, **entry}]
-    return wrapped(email=f"person{number}@example.com", segment_events=entries_)
+from tests.unit.producer.payload_samples import person
+from tests.waiting import patient
 
 
 @pytest.fixture
@@ -129,57 +122,6 @@ def test_waiting_for_what_is_paused_names_it_at_once(run, file, client, configur
     result = run(file(lines(person(1))), "--wait", "--timeout", f"{patient(3):.0f}")
 
     assert f"trigger {name} is paused: the list is being checked" in result.stderr
-
-
-@pytest.fixture
-def settle(client):
-    """Settle what waits, as a worker does, once it is there: of a stream, the first may die."""
-
-    def start(*, count, dies=0):
-        before, taken = {entry.place for entry in entries(client)}, []
-
-        def take():
-            for entry in (each for each in entries(client) if each.place not in before):
-                is_dead = len(taken) < dies
-                end = ("dead", "template_error") if is_dead else ("delivered",)
-                row = pack([End(entry.header, f"{entry.lane}|{entry.trigger}", *end)])
-                tag = entry.place[0].partition("s:")[0]
-                at = client.xadd(f"{tag}outcomes", {"r": row}).partition(b"-")[0]
-                if is_dead:
-                    client.zadd(f"{tag}dead_letter_times", {"insider.1.abc": int(at)})
-                client.xdel(*entry.place)
-                taken.append(entry)
-            return len(taken) == count
-
-        thread = threading.Thread(target=until, args=(take,), daemon=True)
-        thread.start()
-        return thread
-
-    return start
-
-
-@pytest.mark.parametrize(
-    ("options", "more", "dies", "told", "code"),
-    [
-        ((), [], 0, "settled 3 of 3: 3 delivered\n", 0),
-        (("--json",), [], 0, '"delivered": 3,', 0),
-        ((), [7], 0, "settled 3 of 3: 3 delivered\n", 1),
-        ((), [], 1, "1 dead: template_error\n→ segrelay dlq show insider.1.abc\n", 1),
-    ],
-)
-def test_waiting_says_what_came_of_what_was_sent_and_not_of_the_others(
-    run, file, publisher, client, settle, *, options, more, dies, told, code
-):
-    publisher.publish([orjson.dumps(person(number)) for number in range(3)])
-    settling = settle(count=3, dies=dies)
-    content = lines(*map(person, range(3)), *more)
-
-    result = run(file(content), "--wait", "--timeout", "20s", *options)
-
-    settling.join()
-    assert told in result.stdout
-    assert result.exit_code == code
-    assert len(entries(client)) == 3
 
 
 def test_what_is_sent_while_no_worker_runs_is_said_to_wait(run, file):

@@ -16,15 +16,13 @@ from segrelay.ops.embedded import free_port
 from segrelay.ops.run.up import own_command
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.connection import connect
-from tests.configuration import configuration, credentials, insider, table, trigger
+from tests.configuration import credentials, insider, settings_in, table, trigger
 from tests.rig import SandboxProcess
 from tests.waiting import until
 from tests.warm import WarmProcess, run
 
 SECRET = "a-secret-of-nobody"
-CONFIGURATION = configuration(
-    credentials(), insider(authorization="insider"), trigger("vip-enter"), partitions=4
-)
+TABLES = credentials(), insider(authorization="insider"), trigger("vip-enter")
 
 
 class Relay:
@@ -33,11 +31,8 @@ class Relay:
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        (folder / "templates").mkdir()
-        (folder / "templates" / "any.jsonnet").write_text("{}")
-        self.config = folder / "segrelay.toml"
         receiver = table("producer.webhook", listen=f"127.0.0.1:{self.port}", secret=SECRET)
-        self.config.write_text(CONFIGURATION + receiver)
+        self.config = settings_in(folder, *TABLES, receiver, partitions=4).source
         self.environment = {**os.environ, "SEGRELAY_CONFIG": str(self.config)}
         self.data_dir = folder / ".segrelay"
         self.log = folder / "serve.log"

@@ -9,7 +9,6 @@ from segrelay.ops.config.commands import check_tokens
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.errors import OperationsMustAct, UsageWrong
 from tests.commands import called
-from tests.rig import SandboxProcess
 from tests.waiting import allowed, until
 
 SWITCHES = {
@@ -18,23 +17,16 @@ SWITCHES = {
 }
 
 
-@pytest.fixture(scope="module")
-def process():
-    with SandboxProcess(**SWITCHES) as started:
-        yield started
-
-
 @pytest.fixture
-def client(process):
-    process.reset()
-    process.settings(answers=[])
-    with httpx.Client(base_url=process.url, trust_env=False) as client:
+def client(sandbox):
+    sandbox.settings(**SWITCHES)
+    with httpx.Client(base_url=sandbox.url, trust_env=False) as client:
         yield client
 
 
 @pytest.fixture
-def run(process):
-    return lambda *arguments: called("sandbox", *arguments, "--url", process.url).output
+def run(sandbox):
+    return lambda *arguments: called("sandbox", *arguments, "--url", sandbox.url).output
 
 
 def token(client, **form):
@@ -88,23 +80,23 @@ def test_the_sandbox_answers_as_it_is_told(client, run):
     assert client.post("/to/third", json={"email": "ann@example.com"}).status_code == 200
 
 
-def test_people_come_from_a_file_and_columns_are_a_switch(process, run, tmp_path):
+def test_people_come_from_a_file_and_columns_are_a_switch(sandbox, run, tmp_path):
     people = tmp_path / "people.ndjson"
     people.write_text('{"_uid": "1", "segments": ["vip"], "email": "ann@example.com"}\n')
 
     assert "1 people added" in run("people", "add", str(people))
-    assert [one["_uid"] for one in process.get("lytics/members", audience="vip")] == ["1"]
+    assert [one["_uid"] for one in sandbox.get("lytics/members", audience="vip")] == ["1"]
     run("set", 'panel_attributes={"status": "string"}')
-    assert process.get("settings")["panel_attributes"] == {"status": "string"}
+    assert sandbox.get("settings")["panel_attributes"] == {"status": "string"}
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [("latency_seconds", "write NAME=VALUE"), ("typo=1", "refuses it: .*typo: Extra inputs")],
 )
-def test_a_switch_that_is_none_is_named(process, given, message):
+def test_a_switch_that_is_none_is_named(sandbox, given, message):
     with pytest.raises(UsageWrong, match=message):
-        called("sandbox", "set", given, "--url", process.url)
+        called("sandbox", "set", given, "--url", sandbox.url)
 
 
 def test_a_sandbox_that_is_not_there_is_named():
@@ -122,16 +114,15 @@ client_secret = "a-secret-of-nobody"
 """
 
 
-def test_a_live_check_gets_a_token_of_each_authorization(process, tmp_path):
+def test_a_live_check_gets_a_token_of_each_authorization(sandbox, tmp_path):
     (tmp_path / "templates").mkdir()
-    (tmp_path / "segrelay.toml").write_text(LOGIN.format(url=process.url))
+    (tmp_path / "segrelay.toml").write_text(LOGIN.format(url=sandbox.url))
     settings = load_settings(tmp_path / "segrelay.toml", environ={})
-    issued = process.get("endpoints")["tokens"]
+    issued = sandbox.get("endpoints")["tokens"]
 
     assert list(check_tokens(settings)) == []
-    process.settings(credentials_status=401)
+    sandbox.settings(credentials_status=401)
     [found] = check_tokens(settings)
-    process.settings(credentials_status=0)
 
-    assert process.get("endpoints")["tokens"] == issued + 1
+    assert sandbox.get("endpoints")["tokens"] == issued + 1
     assert found == ("authorizations.crm", "authorizations.crm.token_url answers 401 (wrong key)")

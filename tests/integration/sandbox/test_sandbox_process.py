@@ -11,26 +11,11 @@ import pytest
 
 from segrelay.sandbox.insider.rules import ATTRIBUTE_DELETE, UPSERT
 from segrelay.worker.contract.own_processes import own_module
-from tests.rig import SandboxProcess
 from tests.waiting import until
 from tests.warm import run
 
 HEADERS = {"X-PARTNER-NAME": "acme", "X-REQUEST-TOKEN": "t"}
 PATIENCE_SECONDS = 10.0
-
-
-@pytest.fixture(scope="module")
-def process():
-    with SandboxProcess() as started:
-        yield started
-
-
-@pytest.fixture
-def sandbox(process):
-    defaults = process.get("settings")
-    process.reset()
-    yield process
-    process.settings(**(defaults | {"token": ""}))
 
 
 @pytest.fixture

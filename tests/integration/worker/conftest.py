@@ -1,11 +1,9 @@
-"""Asynchronous tests, and a client of Redis."""
+"""Asynchronous tests."""
 
 import inspect
-from contextlib import closing
 
 import pytest
 
-from segrelay.worker.contract.redis.connection import connect
 from tests.integration.worker.adapters.sending import run
 
 
@@ -17,9 +15,3 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     arguments = inspect.signature(pyfuncitem.obj).parameters
     run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in arguments}))
     return True
-
-
-@pytest.fixture
-def client(redis_url):
-    with closing(connect(redis_url)) as connected:
-        yield connected

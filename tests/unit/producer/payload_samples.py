@@ -27,7 +27,13 @@ def wrapped(**profile):
 
 
 def with_entry(**entry):
-    return wrapped(segment_events=[{**ENTER, **entry}])
+    return person("ann@example.com", **entry)
+
+
+def person(who, **entry):
+    """Return the payload of an entrance; `who` is an address, or the number of one."""
+    email = who if isinstance(who, str) else f"person{who}@example.com"
+    return wrapped(email=email, segment_events=[{**ENTER, **entry}])
 
 
 def resolve(audience_id, slug):

@@ -3,6 +3,8 @@
 import orjson
 import pytest
 
+from segrelay.ops.insider import check_live
+
 
 @pytest.fixture
 def check(call):
@@ -30,52 +32,39 @@ def test_an_undefined_list_of_audiences_is_a_problem(check, sandbox):
     assert any("triggers.vip-exit: attribute lytics_computed_attr" in p for p in found["problems"])
 
 
-def test_other_attributes_and_events_are_warned_of(check, sandbox):
-    sandbox.settings(
-        panel_attributes={"lytics_computed_attr": "array", "status": "number"}, panel_events={}
-    )
-
-    code, found = check()
-    warnings = "\n".join(found["warnings"])
-
-    assert code == 0
-    assert "event lytics_trigger is not defined" in warnings
-    assert "status is a number in Insider's panel, the template sends a text" in warnings
-
-
-def test_refused_credentials_are_a_problem(check, sandbox):
-    sandbox.settings(credentials_status=403)
-
-    code, found = check()
-
-    assert code == 2
-    assert "refuses the authorization 'Sandbox'" in found["problems"][0]
-    assert "secret-token" not in orjson.dumps(found).decode()
-    assert "/api/user/v3/metadata/columns: check the partner name" in found["problems"][0]
+COLUMNS = "/api/user/v3/metadata/columns"
 
 
 @pytest.mark.parametrize(
-    ("status", "advice"), [(502, "try again in some minutes"), (404, "insider.base_url")]
+    ("switches", "severity", "said"),
+    [
+        ({"panel_events": {}}, "warning", "event lytics_trigger is not defined"),
+        (
+            {"panel_attributes": {"lytics_computed_attr": "array", "status": "number"}},
+            "warning",
+            "status is a number in Insider's panel, the template sends a text",
+        ),
+        ({"credentials_status": 403}, "error", "refuses the authorization 'Sandbox'"),
+        ({"credentials_status": 403}, "error", f"{COLUMNS}: check the partner name"),
+        ({"failures": [{"status": 502, "path": COLUMNS}]}, "error", f"{COLUMNS} answered 502"),
+        ({"failures": [{"status": 502, "path": COLUMNS}]}, "error", "try again in some minutes"),
+        ({"failures": [{"status": 404, "path": COLUMNS}]}, "error", "insider.base_url"),
+    ],
 )
-def test_an_odd_answer_is_told_with_its_url_and_what_to_do(check, sandbox, status, advice):
-    sandbox.settings(failures=[{"status": status, "path": "/api/user/v3/metadata/columns"}])
-    try:
-        code, found = check()
-    finally:
-        sandbox.settings(failures=[])
+def test_what_is_wrong_at_insider_is_told_with_what_to_do(relay, sandbox, switches, severity, said):
+    sandbox.settings(**switches)
 
-    assert code == 2
-    assert f"{sandbox.url}/api/user/v3/metadata/columns answered {status}" in found["problems"][0]
-    assert advice in found["problems"][0]
+    found = list(check_live(relay.settings))
+
+    assert [one.message for one in found if one.severity == severity and said in one.message]
+    assert {one.severity for one in found} == {severity}
+    assert "secret-token" not in str(found)
 
 
-def test_nobody_there_is_told_with_the_url_the_cause_and_what_to_do(check, relay):
-    path = relay.settings.source
-    path.write_text(path.read_text().replace(relay.settings.destinations["insider"].base_url,
-                                             "http://127.0.0.1:9"))  # fmt: skip
+def test_nobody_there_is_told_with_the_url_the_cause_and_what_to_do(relay, sandbox):
+    relay.change((sandbox.url, "http://127.0.0.1:9"))
 
-    code, found = check()
+    [found] = check_live(relay.settings)
 
-    assert code == 2
-    for told in ("http://127.0.0.1:9/api/user/v3/metadata/columns", "refused", "base_url"):
-        assert told in found["problems"][0]
+    for told in (f"http://127.0.0.1:9{COLUMNS}", "refused", "base_url"):
+        assert told in found.message

@@ -10,7 +10,7 @@ from segrelay.worker.contract.celery import VERIFY_TASK, BackgroundJob
 from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from tests.integration.ops.relay import payload
 
-pytestmark = pytest.mark.also_sealed
+pytestmark = pytest.mark.also_sealed(nightly=True)
 
 
 @pytest.fixture

@@ -3,8 +3,7 @@
 import pytest
 
 from segrelay.ops.insider import InsiderReader, check_live
-from segrelay.worker.contract.settings import load_settings
-from tests.configuration import configuration, insider, table
+from tests.configuration import insider, settings_in, table
 from tests.journeys.certificates import server_context, write_certificates
 from tests.journeys.endpoint import Endpoint
 
@@ -18,19 +17,15 @@ def answer(came):
 @pytest.fixture
 def settings_of(tmp_path):
     write_certificates(tmp_path)
-    (tmp_path / "templates").mkdir()
     with Endpoint(answer, server_context(tmp_path)) as gateway:
 
         def load(**files):
-            path = tmp_path / "segrelay.toml"
             headers = {"X-PARTNER-NAME": "acme", "X-REQUEST-TOKEN": "secret-token"}
-            path.write_text(
-                configuration(
-                    table("authorizations.insider", headers=headers, **files),
-                    insider(base_url=gateway.url, authorization="insider"),
-                )
+            return settings_in(
+                tmp_path,
+                table("authorizations.insider", headers=headers, **files),
+                insider(base_url=gateway.url, authorization="insider"),
             )
-            return load_settings(path)
 
         yield load
 

@@ -8,11 +8,11 @@ import pytest
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
 from segrelay.worker.contract.processes import WebhookRequest, keep_requests
-from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from segrelay.worker.errors import ConfigurationInvalid
 from tests.integration.ops.relay import payload
+from tests.interruptions import values_of
 from tests.sealed import is_sealed
 
 pytestmark = pytest.mark.also_sealed
@@ -38,11 +38,9 @@ def plain_dumps(redis_url):
 
 def everything(client):
     """Return the bytes of all that Redis holds: names of keys, and their values."""
-    names = list(client.scan_iter())
-    kinds = at_once(client, names, lambda pipe, name: pipe.type(name))
-    readers = dict(zip(names, kinds, strict=True))
-    found = list(names)
-    for value in at_once(client, names, lambda pipe, name: READERS[readers[name]](pipe, name)):
+    values = values_of(client, list(client.scan_iter()))
+    found = list(values)
+    for value in values.values():
         match value:
             case bytes():
                 found.append(value)
@@ -50,32 +48,17 @@ def everything(client):
                 found += [part for pair in value.items() for part in pair]
             case _:
                 for each in value:
-                    found += each[1].values() if isinstance(each, tuple) else [each]
+                    one, other = each if isinstance(each, tuple) else (each, None)
+                    found += other.values() if isinstance(other, dict) else [one]
     return found
-
-
-READERS = {
-    b"string": Redis.get,
-    b"hash": Redis.hgetall,
-    b"set": Redis.smembers,
-    b"zset": lambda pipe, name: pipe.zrange(name, 0, -1),
-    b"list": lambda pipe, name: pipe.lrange(name, 0, -1),
-    b"stream": Redis.xrange,
-}
-"""How the value of each kind is read; another kind is an error."""
-
-
-def at_once(client, names, ask):
-    """Ask Redis for all of these keys in one round trip."""
-    pipe = client.pipeline(transaction=False)
-    for name in names:
-        ask(pipe, name)
-    return pipe.execute()
 
 
 def dumps(client):
     """Return all values as Redis writes them into its files, with bytes of deleted entries."""
-    return at_once(client, client.scan_iter(), Redis.dump)
+    pipe = client.pipeline(transaction=False)
+    for name in client.scan_iter():
+        pipe.dump(name)
+    return pipe.execute()
 
 
 def needles(*emails):

@@ -6,7 +6,7 @@ import orjson
 
 from segrelay.ops.status.standing import WatchedFile, read_newest
 from segrelay.worker.adapters.redis.survey import RedisPresence
-from segrelay.worker.contract.processes import WORKER, FilesInUse, Process
+from segrelay.worker.contract.processes import WORKER, Process
 from segrelay.worker.contract.redis.acts import Act
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.contract.triggers import Pause, field_of, set_pause
@@ -123,26 +123,6 @@ def test_what_a_worker_tells_of_itself_is_shown(call, relay):
     assert (triggers["vip-enter"]["state"], triggers["vip-exit"]["state"]) == ("ok", "stopped")
     assert f" {version('segrelay')} {relay.settings.fingerprint}; the compiled form of" in shown
     assert "insider/enter.jsonnet is off" in shown
-
-
-def test_workers_with_different_files_of_a_template_are_named(call, relay):
-    seconds, _ = relay.client.time()
-    for pid, digests in (
-        (1, {"enter.jsonnet": "aaaa", "a.libsonnet": "cccc"}),
-        (2, {"enter.jsonnet": "bbbb"}),
-    ):
-        files = FilesInUse(digests, (seconds - 200) * 1_000)
-        one = Process(f"host{pid}", pid, WORKER, relay.settings.fingerprint, files=files)
-        relay.client.zadd("{segrelay}:processes", {one.dumps(): seconds * 1_000_000})
-
-    code, problems = check(call)
-
-    found = {
-        one["subject"]: one["message"] for one in problems if one["name"] == "template_differs"
-    }
-    assert code == 1
-    assert "host1:1 has aaaa; host2:2 has bbbb. Copy" in found["enter.jsonnet"]
-    assert "host1:1 has cccc; host2:2 lacks it. Copy" in found["a.libsonnet"]
 
 
 def check(call, *options):

@@ -1,7 +1,6 @@
 """The commands about templates, for templates in JavaScript."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -102,21 +101,6 @@ def test_the_configuration_is_checked_with_a_template_in_javascript(place):
     assert fit.exit_code == 0, fit.output
     assert "vip.js:1: ReferenceError: boom is not defined" in failing.output + failing.stderr
     assert (broken.exit_code, "vip.js:1:" in broken.output + broken.stderr) == (2, True)
-
-
-def test_two_versions_are_compared_also_of_two_languages(run, place, tmp_path):
-    shutil.copy(PAGE, place / "page.js")
-    shutil.copy(PAGE.with_suffix(".jsonnet"), place / "page.jsonnet")
-    (place / "other.js").write_text(PAGE.read_text().replace('"Lytics"', '"elsewhere"'))
-    events = tmp_path / "events.ndjson"
-    events.write_text(json.dumps(json.loads(SAMPLE.read_text())))
-
-    same = run("diff", "page.jsonnet", "page.js", "--events", events, "--json")
-    other = run("diff", "page.js", "other.js", "--events", events, "--json")
-
-    assert json.loads(same.stdout)["rendered"] == {}
-    [field] = json.loads(other.stdout)["rendered"]
-    assert field.endswith("custom.origin")
 
 
 def test_a_template_is_pushed_as_js1_and_tried_at_lytics(run, place, written):

@@ -15,7 +15,7 @@ from segrelay.worker.contract.events import decode_profile, read_entry
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
-from tests.configuration import configuration, credentials, insider, trigger
+from tests.configuration import credentials, insider, settings_in, trigger
 from tests.warm import WarmProcess, run
 
 PARTITIONS = 4
@@ -29,12 +29,10 @@ class Relay:
     """
 
     def __init__(self, folder: Path, redis: str, *more: str) -> None:
-        (folder / "templates").mkdir()
-        (folder / "templates" / "any.jsonnet").write_text("{}")
         self.folder = folder
-        self.config = folder / "segrelay.toml"
         tables = (credentials(), insider(authorization="insider"), trigger("vip-enter"), *more)
-        self.config.write_text(configuration(*tables, redis=redis, partitions=PARTITIONS))
+        settings = settings_in(folder, *tables, redis=redis, partitions=PARTITIONS)
+        self.config = settings.source
         self._redis = redis
         self.environment = {**os.environ, "SEGRELAY_CONFIG": str(self.config)}
         self.data_dir = folder / ".segrelay"

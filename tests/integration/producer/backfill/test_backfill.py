@@ -18,6 +18,7 @@ from segrelay.ops import embedded
 from segrelay.producer.backfill.jobs import JobStore
 from segrelay.producer.sources.opening import zstd
 from segrelay.worker.contract import keys
+from tests.child_processes import children_of, lives
 from tests.integration.producer.backfill.backfill_relay import Relay
 from tests.nightly import amount
 from tests.unit.producer.sources.test_cuts import SKIPPABLE
@@ -98,7 +99,7 @@ def _until_it_has_read_more(relay: Relay, than: int | None = None) -> None:
 
 def _let_its_claim_lapse(relay: Relay, publishing: list[int]) -> None:
     """Take the claim of a killed reader away, once what it had under way is published."""
-    until(lambda: not any(Path(f"/proc/{pid}/stat").exists() for pid in publishing))
+    until(lambda: not any(map(lives, publishing)))
     with relay.connected() as client:
         client.hdel(keys.job("j"), "lock", "until")
 
@@ -124,8 +125,8 @@ def test_ctrl_c_reaches_none_of_the_processes_that_publish(relay: Relay, people:
     reading = relay.start("start", people, *_NAMED)
 
     while reading.poll() is None:
-        for started in _children(reading.pid):
-            for pid in (started, *_children(started)):
+        for started in children_of(reading.pid):
+            for pid in (started, *children_of(started)):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGINT)
         time.sleep(0.01)
@@ -136,15 +137,7 @@ def test_ctrl_c_reaches_none_of_the_processes_that_publish(relay: Relay, people:
 
 def _publishing(reader: int) -> list[int]:
     """Return the processes that publish: they are forked from one that the reader started."""
-    return [pid for started in _children(reader) for pid in _children(started)]
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        found = [each.read_text() for each in Path(f"/proc/{pid}/task").glob("*/children")]
-    except OSError:
-        return []
-    return [int(child) for text in found for child in text.split()]
+    return [pid for started in children_of(reader) for pid in children_of(started)]
 
 
 def test_what_publishes_ends_with_its_reader_of_which_a_job_has_only_one(
@@ -163,7 +156,7 @@ def test_what_publishes_ends_with_its_reader_of_which_a_job_has_only_one(
 
     assert (ran.returncode, b"is being read by another process" in ran.stderr) == (1, True)
     assert publishing
-    until(lambda: not any(Path(f"/proc/{pid}/stat").exists() for pid in publishing))
+    until(lambda: not any(map(lives, publishing)))
 
 
 CUT_ROWS = 6_000

@@ -1,7 +1,6 @@
 """Backfills of a scan of Lytics, and of standard input: what can't be read twice starts again."""
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -13,27 +12,18 @@ from tests.configuration import lytics
 from tests.integration.producer.backfill.backfill_relay import Relay
 from tests.rig import SandboxProcess
 from tests.waiting import until
-from tests.warm import WarmProcess
 
 MEMBERS = 1_250
 AS_OF = ("--audience", "vip", "--as-of", "2026-11-20T06:00:00Z")
-CALM = {"date_offset_seconds": 0.0, "page_token_seconds": 300.0, "error_shares": {}}
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[SandboxProcess]:
-    with SandboxProcess(launch=WarmProcess) as process:
-        rows = [
-            {"_uid": f"u{n:04}", "email": f"p{n}@example.com", "segments": ["vip"]}
-            for n in range(MEMBERS)
-        ]
-        process.post("lytics/profiles", rows)
-        yield process
 
 
 @pytest.fixture
 def relay(tmp_path: Path, sandbox: SandboxProcess, redis_url: str) -> Relay:
-    sandbox.settings(lytics=CALM)
+    rows = [
+        {"_uid": f"u{n:04}", "email": f"p{n}@example.com", "segments": ["vip"]}
+        for n in range(MEMBERS)
+    ]
+    sandbox.post("lytics/profiles", rows)
     return Relay(tmp_path, redis_url, lytics(sandbox.url))
 
 
@@ -83,7 +73,7 @@ def test_an_unknown_audience_is_told_before_there_is_a_job(relay) -> None:
 def test_a_scan_that_expired_starts_again_when_it_is_resumed(relay, sandbox) -> None:
     sandbox.settings(lytics={"page_token_seconds": 0.000001})
     expired = relay.run("start", "lytics:vip")
-    sandbox.settings(lytics=CALM)
+    sandbox.settings(lytics={"page_token_seconds": 300.0})
 
     assert expired.returncode == 1
     assert b"`segrelay backfill resume` scans again" in expired.stderr

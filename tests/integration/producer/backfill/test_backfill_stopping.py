@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from segrelay.producer.backfill.jobs import JobStore
+from tests.child_processes import children_of
 from tests.integration.producer.backfill.backfill_relay import Relay
 from tests.nightly import amount
 from tests.waiting import allowed, until
@@ -62,16 +63,8 @@ def processes_of(reading: WarmProcess) -> list[int]:
     """Return the reader, and all that it has started."""
     found = [reading.pid]
     for pid in found:
-        found += _children(pid)
-    return [pid for pid in found if Path(f"/proc/{pid}/stat").exists()]
-
-
-def _children(pid: int) -> Iterable[int]:
-    try:
-        texts = [each.read_text() for each in Path(f"/proc/{pid}/task").glob("*/children")]
-    except OSError:
-        return []
-    return [int(child) for text in texts for child in text.split()]
+        found += children_of(pid)
+    return found
 
 
 def phase(relay: Relay) -> str:

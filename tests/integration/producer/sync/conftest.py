@@ -2,31 +2,16 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.integration.producer.sync_world import World
-from tests.rig import SandboxProcess
-from tests.warm import WarmProcess
-
-CALM = {
-    "error_shares": {}, "page_token_seconds": 300.0, "status_as_text": False, "token": "",
-    "scan_ends_after_rows": 0, "repeated_rows": 0.0, "hidden_rows": 0.0, "date_offset_seconds": 0.0,
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[SandboxProcess]:
-    with SandboxProcess(launch=WarmProcess) as process:
-        yield process
 
 
 @pytest.fixture
 def world(tmp_path, redis_url, sandbox, client) -> World:
-    sandbox.reset()
-    sandbox.settings(lytics=CALM)
     return World(tmp_path, redis_url, sandbox, client)
 
 

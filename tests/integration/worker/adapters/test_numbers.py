@@ -15,16 +15,6 @@ async def _fail_over(client: Any, names: dict[bytes, bytes], numbered: dict[byte
     await client.hset(keys.NUMBERED, "process", "another")
 
 
-async def test_names_are_numbered_once(redis_url: str) -> None:
-    async with connect_async(redis_url) as client:
-        one, two = RedisNumbers(client), RedisNumbers(client)
-        await one.learn(["vip"], ["enter"])
-        await two.learn(["new", "vip"], ["enter"])
-
-        assert (one.audience("vip"), one.trigger("enter")) == (1, 2)
-        assert (two.audience("new"), two.audience("vip"), two.trigger("enter")) == (3, 1, 2)
-
-
 async def test_a_number_that_a_failover_lost_is_not_given_to_another_name(redis_url: str) -> None:
     async with connect_async(redis_url) as client:
         one, two = RedisNumbers(client), RedisNumbers(client)

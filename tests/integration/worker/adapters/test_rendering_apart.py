@@ -19,6 +19,7 @@ from segrelay.jsonnet.rendered import Killed, Rendered, Row
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
 from segrelay.worker.adapters.jsonnet import KILLED_AT_MOST, ProcessRenderer
+from tests.child_processes import children_of, command_of
 from tests.nightly import amount
 from tests.waiting import allowed, until
 
@@ -122,19 +123,7 @@ def signal_children(number):
 
 def apart():
     """Return the throw-away processes that render for this one."""
-    return [pid for pid in children() if b"jsonnet.isolated" in command_of(pid)]
-
-
-def children():
-    listed = Path(f"/proc/{os.getpid()}/task").glob("*/children")
-    return [int(pid) for file in listed for pid in file.read_text().split()]
-
-
-def command_of(pid):
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
+    return [pid for pid in children_of(os.getpid()) if b"jsonnet.isolated" in command_of(pid)]
 
 
 def cpu_seconds(pid):

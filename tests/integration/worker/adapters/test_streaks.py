@@ -32,14 +32,11 @@ class LosesAnswers:
 
 def asked(url: str, counts: list[int], *, lost: int = 0, may_repeat: bool = True) -> list[int]:
     async def run() -> list[int]:
-        client = connect_async(url)
-        await RedisStreaks(client).may_die("vip", FAILURE, 0)
-        losing: Any = LosesAnswers(client, lost)
-        streaks = RedisStreaks(losing, may_repeat=lambda: may_repeat)
-        try:
+        async with connect_async(url) as client:
+            await RedisStreaks(client).may_die("vip", FAILURE, 0)
+            losing: Any = LosesAnswers(client, lost)
+            streaks = RedisStreaks(losing, may_repeat=lambda: may_repeat)
             return [await streaks.may_die("vip", FAILURE, count) for count in counts]
-        finally:
-            await client.aclose()
 
     return asyncio.run(run())
 

@@ -248,8 +248,7 @@ def test_a_partition_that_is_sealed_with_another_secret_is_not_taken(redis_url, 
     partition = PartitionKeys("insider", 0)
 
     async def take():
-        own = connect_async(redis_url)
-        try:
+        async with connect_async(redis_url) as own:
             return await RedisPartition(
                 own,
                 partition,
@@ -259,8 +258,6 @@ def test_a_partition_that_is_sealed_with_another_secret_is_not_taken(redis_url, 
                 owner="a:1",
                 most_bytes=10_000,
             ).take()
-        finally:
-            await own.aclose()
 
     PROTECTION.use(bytes(32), b"another record")
     with pytest.raises(RedisMismatch, match="restart it"):

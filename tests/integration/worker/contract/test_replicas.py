@@ -87,11 +87,8 @@ def test_what_too_few_replicas_have_confirmed_is_not_accepted(servers):
 @pytest.mark.usefixtures("hanging_replica")
 def test_a_script_of_a_worker_waits_too(servers):
     async def run(replicas):
-        client = connect_async(servers.url, replicas=replicas)
-        try:
+        async with connect_async(servers.url, replicas=replicas) as client:
             return await run_script_async(client, WRITES, ["a"], ["1"], replicated=True)
-        finally:
-            await client.aclose()
 
     assert asyncio.run(run(1)) == b"OK"
     with pytest.raises(NotReplicated):
