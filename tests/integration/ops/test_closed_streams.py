@@ -111,3 +111,9 @@ def test_up_whose_reader_goes_ends_in_order(tmp_path):
 
     assert process.returncode == 1
     assert b"Traceback" not in errors
+
+
+def test_a_pipe_whose_reader_has_gone_is_not_reported(folder):
+    found = called(folder, ("config", "show"), "> >(exec true)")
+
+    assert (found.returncode, found.stderr) == (1, b"")

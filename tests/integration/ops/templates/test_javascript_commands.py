@@ -121,3 +121,16 @@ def test_a_template_is_pushed_as_js1_and_tried_at_lytics(run, place, written):
     assert (tried.exit_code, "renders the same" in tried.output) == (0, True)
     assert "Lytics renders it; here it is failed" in differs.output
     assert "of the type js1, and this one is jsonnet" in refused.exception.message
+
+
+def test_a_configured_template_of_another_kind_is_told_what_it_is(place, tmp_path):
+    (place / "vip.ts").write_text("export {}")
+    config = tmp_path / "segrelay.toml"
+    config.write_text(config.read_text().replace("vip.js", "vip.ts"))
+
+    checked = check_configuration()
+
+    assert checked.exit_code == 2
+    assert "vip.ts: ends in .ts; a template is written in Jsonnet" in " ".join(
+        (checked.output + checked.stderr).split()
+    )

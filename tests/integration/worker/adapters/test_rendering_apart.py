@@ -15,7 +15,7 @@ import pytest
 
 from segrelay.jsonnet.files import TemplateFolder
 from segrelay.jsonnet.isolated import DiedAt, render_isolated
-from segrelay.jsonnet.rendered import Killed, Rendered, Row
+from segrelay.jsonnet.rendered import Killed, Rendered, Row, TemplateFailed
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
 from segrelay.worker.adapters.jsonnet import KILLED_AT_MOST, ProcessRenderer
@@ -214,3 +214,16 @@ def test_the_limits_are_gone_when_the_group_is_rendered(tmp_path):
     assert [type(result) for result in results] == [Rendered]
     assert signal.getitimer(signal.ITIMER_PROF) == (0.0, 0.0)
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
+@pytest.mark.parametrize(
+    "source",
+    amount([SPINS, HUNGRY], nightly=[SPINS, HUNGRY, GIGANTIC, TOO_WIDE, REFERS_TO_ITSELF]),
+)
+def test_a_compiled_template_that_does_not_end_costs_its_event_and_no_process(tmp_path, source):
+    renderer, template = loaded(tmp_path, source)
+    renders = ProcessRenderer(renderer)
+
+    results = asyncio.run(renders.render(template, "auto", rows(1, -1, 2), isolated=False))
+
+    assert [type(result) for result in results] == [Rendered, TemplateFailed, Rendered]

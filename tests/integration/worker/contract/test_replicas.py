@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from urllib.parse import quote
 
 import pytest
@@ -19,7 +19,7 @@ from segrelay.worker.contract.redis.connection import (
 )
 from segrelay.worker.contract.redis.scripts import run_script_async
 from segrelay.worker.contract.words import Direction
-from segrelay.worker.errors import NotReplicated
+from segrelay.worker.errors import NotReplicated, RedisUnavailable
 from tests.topologies import PASSWORD, Sentinels
 from tests.waiting import until
 
@@ -100,3 +100,48 @@ def test_missing_replicas_are_told(servers):
     told = wait_ready(servers.url, replicas=3)
 
     assert any("2 of the 3 replicas that redis.replicas demands" in one for one in told)
+
+
+READS = "return redis.call('GET', KEYS[1])"
+
+
+@asynccontextmanager
+async def sentinel_behind_the_times(servers, wrong):
+    """Yield the URL of a Sentinel that names a replica as the master to whoever asks first."""
+    named = [b"%d" % wrong]
+
+    async def relay(reader, writer, master=None):
+        while data := await reader.read(65_536):
+            if master and master in data and named:
+                data = data.replace(master, named.pop())
+            writer.write(data)
+        writer.close()
+
+    async def serve(reader, writer):
+        there, to_there = await asyncio.open_connection("127.0.0.1", next(iter(servers.guards)))
+        master = b"%d" % servers.master()
+        await asyncio.gather(relay(reader, to_there), relay(there, writer, master))
+
+    async with await asyncio.start_server(serve, "127.0.0.1") as server:
+        port = server.sockets[0].getsockname()[1]
+        before, _, after = servers.url.partition("@")
+        yield f"{before}@127.0.0.1:{port}/{after.partition('/')[2]}"
+
+
+def test_a_server_that_a_sentinel_wrongly_named_is_left(servers):
+    wait_until_both_follow(servers)
+    with closing(connect(servers.url, replicas=2)) as client:
+        client.set("a", "1")
+    replica = next(port for port in servers.servers if port != servers.master())
+
+    async def run():
+        async with sentinel_behind_the_times(servers, replica) as url:
+            client = connect_async(url, replicas=1)
+            try:
+                with pytest.raises(RedisUnavailable, match="no longer the master"):
+                    await run_script_async(client, READS, ["a"], [], replicated=True)
+                return await run_script_async(client, READS, ["a"], [], replicated=True)
+            finally:
+                await client.aclose()
+
+    assert asyncio.run(run()) == b"1"
