@@ -86,6 +86,14 @@ def test_a_backfill_that_ended_before_the_history_is_forgotten_and_the_sums_stay
     assert forgotten(relay) == ["backfill old"]
 
 
+def test_a_backfill_is_kept_for_ever_where_the_history_is(jobs, relay):
+    relay.configure(EXIT + table("retention", history="0s"))
+    jobs.read("old", "ann", days=3_000)
+
+    assert step(relay) == ["dropped: nothing"]
+    assert relay.status()["jobs"]["old"]["delivered"] == 1
+
+
 PAUSED = '{"reason": "wait", "by": "ann", "at": "2026-01-01T00:00:00+00:00"}'
 
 
