@@ -34,9 +34,9 @@ class _Worker:
     loaded: Upkeep | None = None
 
     def load(self) -> Mapping[str, str]:
-        """Load templates and tables; returns the triggers that can't be worked on, and why."""
+        """Load tables and templates; returns the triggers that can't be worked on, and why."""
+        load_tables()  # before the copies that try each kind of trigger: each would load them
         self.loaded = load(self.settings)
-        load_tables()
         scripts.load_all()
         with suppress(Exception):  # each process tries it again, and says what is wrong
             asyncio.run(announce(self.settings, self.loaded))
