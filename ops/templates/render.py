@@ -32,7 +32,6 @@ from segrelay.ops.templates.workspace import (
     TriggerName,
     Workspace,
     cases_of,
-    files_of,
     workspace_of,
 )
 from segrelay.ops.terminal.console import fields_of
@@ -58,7 +57,6 @@ from segrelay.worker.contract.events import Event, decode_profile, has_id, heade
 from segrelay.worker.contract.printable import plural, read_json_values
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings, Trigger, load_settings
-from segrelay.worker.contract.settings.http import TemplateChoice
 from segrelay.worker.contract.settings.sections import with_defaults
 from segrelay.worker.destinations.normalise import is_empty
 from segrelay.worker.destinations.registry import api_of
@@ -334,8 +332,8 @@ _KINDS: Final = {
 
 
 def diff(
-    before: Annotated[str, typer.Argument(help="A template, or a path to one elsewhere.")],
-    after: Annotated[str, typer.Argument(help="The same, for what it is compared with.")],
+    before: TemplateArgument,
+    after: Annotated[str, typer.Argument(help="Another version of it, below the same folder.")],
     *,
     events: Annotated[
         Path | None, typer.Option("--events", help="Of this file of payloads.", metavar="FILE")
@@ -351,7 +349,12 @@ def diff(
     options it is the samples. The exit code is 0, also if they differ.
     """
     workspace = workspace_of(templates)
-    versions = [_version(text, workspace) for text in (before, after)]
+    versions, there = [workspace.name_of(text) for text in (before, after)], workspace.names()
+    if missing := next((name for name in versions if name not in there), ""):
+        raise UsageWrong(
+            f"{missing}: there is no such template in {workspace.folder}; `git show HEAD:./FILE`"
+            " writes an earlier version, which may lie beside it."
+        )
     of_redis = (dead_letters, waiting)
     found = compared(*_previews(workspace, trigger, versions, events, of_redis))
     differs = plural(found["different"], "becomes", "become")
@@ -362,51 +365,28 @@ def diff(
     )
 
 
-def _version(text: str, workspace: Workspace) -> tuple[Path, str]:
-    """Return the folder and the name of a template: of the workspace, or of a copy elsewhere."""
-    name, path = workspace.name_of(text), Path(text)
-    known = (workspace.folder / name).resolve()
-    if known.is_file() and known.is_relative_to(workspace.folder.resolve()):
-        return workspace.folder, name
-    if path.is_file():
-        return path.parent, path.name
-    raise UsageWrong(
-        f"{text}: there is no such template in {workspace.folder}; name one below that folder, or"
-        " a file: `git show HEAD:FILE` writes an earlier version."
-    )
-
-
 def _previews(
     workspace: Workspace,
     trigger: str,
-    versions: Sequence[tuple[Path, str]],
+    versions: Sequence[str],
     events: Path | None,
     of_redis: tuple[bool, bool],
 ) -> Iterator[list[Previewed]]:
     """Yield what each version makes of the events that were chosen."""
     settings, now = workspace.settings, datetime.now(UTC)
-    here = [name for folder, name in reversed(versions) if folder == workspace.folder]
-    users = [one for name in here for one in workspace.triggers(name)]
+    users = [one for name in reversed(versions) for one in workspace.triggers(name)]
     chosen = workspace.trigger(trigger) if trigger else next(iter(users), None)
     if chosen is None or settings is None:
         if any(of_redis):
             raise UsageWrong("No trigger uses these templates; name one by --trigger.")
         samples: Sequence[Mapping[str, Any]] = load_profiles(events) if events else ()
         if events is None:
-            found = (cases_of(workspace.folder, name) for _, name in versions)
-            cases = next(filter(None, found), None) or workspace.cases(versions[0][1])
+            found = (cases_of(workspace.folder, name) for name in versions)
+            cases = next(filter(None, found), None) or workspace.cases(versions[0])
             samples = [case.profile for case in cases]
         rows = [sample_row(one, {}) for one in samples]
-        yield from (preview_rendering(*one, rows) for one in versions)
+        yield from (preview_rendering(workspace.folder, name, rows) for name in versions)
         return
-    others = files_of(settings, chosen) - {chosen.template, ""}
-    envelope = settings.http_of(chosen).envelope
-    for folder, name in versions:
-        if folder != workspace.folder and (others or isinstance(envelope, TemplateChoice)):
-            raise UsageWrong(
-                f"{folder / name}: {chosen.name} has templates of its URL, headers or envelope,"
-                f" too: put the copy into {workspace.folder}."
-            )
     candidates = []
     if events is not None:
         candidates += from_payload(events, read_json_values(events), chosen, settings)
@@ -416,8 +396,8 @@ def _previews(
     if any(of_redis):
         with opened() as (_, client):
             candidates += kept(client, settings, chosen, *of_redis)
-    for folder, template in versions:
-        yield preview(candidates, settings, trigger=chosen, template=template, folder=folder)
+    for name in versions:
+        yield preview(candidates, settings, trigger=chosen, template=name)
 
 
 def compared(before: Sequence[Previewed], after: Sequence[Previewed]) -> dict[str, Any]:

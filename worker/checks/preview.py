@@ -338,7 +338,6 @@ def preview(
     now_us: int = 0,
     trigger: Trigger | None = None,
     template: str = "",
-    folder: Path | None = None,
 ) -> list[Previewed]:
     """Render events, shape them, and say what would become of each.
 
@@ -348,11 +347,8 @@ def preview(
         now_us: The time of the preview, in µs since 1970; 0 = now, by this machine's clock.
         trigger: The one that delivers all of them; None = each is delivered by its own.
         template: The template instead of that trigger's; "" = its own.
-        folder: The templates folder instead of the configured one.
     """
     now_us = now_us or time.time_ns() // 1_000
-    if folder:
-        settings = settings.model_copy(update={"templates_folder": folder})
     triggers: Mapping[str, Trigger] = settings.triggers
     if trigger:
         changed = {"template": template or trigger.template}
