@@ -433,13 +433,12 @@ def export(
         format_of(file)
     where = str(Path(file).resolve()) if "://" not in file and file != _STANDARD_OUTPUT else file
     act = relay.act(since=since, until=until, cursor=cursor, **{EXPORTED_FILE: where})
-    partitions, missing_before_ms = all_partitions(client, settings), 0
+    partitions = all_partitions(client, settings)
 
-    def written(doing: Doing) -> int:
-        nonlocal missing_before_ms
+    def written(doing: Doing) -> tuple[int, int]:
         if cursor:
-            doing.count, missing_before_ms = _export_new(client, partitions, cursor, file)
-            return doing.count
+            doing.count, missing_ms = _export_new(client, partitions, cursor, file)
+            return doing.count, missing_ms
         now = now_ms(client)
         since_ms = parse_moment_ms(since, "--since", now_ms=now)
         until_ms = min(parse_moment_ms(until, "--until", now_ms=now) or now, now)
@@ -450,10 +449,9 @@ def export(
             refuse_existing(file)
         doing.count = _write_rows(client, ranges, file)
         complete_ms = max(complete_since_ms(client, partitions), default=0)
-        missing_before_ms = complete_ms if since_ms and complete_ms > since_ms else 0
-        return doing.count
+        return doing.count, complete_ms if 0 < since_ms < complete_ms else 0
 
-    count = perform(client, act, written)
+    count, missing_before_ms = perform(client, act, written)
     mention(f"{plural(count, 'row')} written")
     if missing_before_ms:
         mention(

@@ -29,6 +29,7 @@ from segrelay.ops.state.partitions import Stream, all_partitions
 from segrelay.ops.state.person import key_named
 from segrelay.ops.state.waiting import Filter, find_streams, read_entries, take_back_entries
 from segrelay.ops.terminal.frame import Result
+from segrelay.ops.terminal.moments import awaited
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
@@ -171,22 +172,23 @@ class Erasing:
 
     def _await_answers(self, partition: PartitionKeys) -> None:
         """Wait until no request about the person is open: its answer would write the ledger."""
-        ends_at = time.monotonic() + _ANSWER_SECONDS
-        while True:
+
+        def is_answered() -> bool:
             intents: Any = self.client.hgetall(partition.intents)
             ends: Any = self.client.hgetall(partition.open)
             own = {name for name, text in intents.items() if self.digest.hex().encode() in text}
+            if any(float(ends.get(name, math.inf)) > now_ms(self.client) for name in own):
+                return False
             # Where nothing waits, nobody takes the lease and removes what has ended.
-            if all(float(ends.get(name, math.inf)) <= now_ms(self.client) for name in own):
-                for key in (partition.intents, partition.open) if own else ():
-                    self.client.hdel(key, *own)
-                return
-            if time.monotonic() > ends_at:
-                raise OperationsMustAct(
-                    "A request about this person has got no sure answer yet. A worker has to run;"
-                    " run this again in a minute."
-                )
-            time.sleep(_LOOK_SECONDS)
+            for key in (partition.intents, partition.open) if own else ():
+                self.client.hdel(key, *own)
+            return True
+
+        if not awaited(is_answered, _ANSWER_SECONDS, _LOOK_SECONDS):
+            raise OperationsMustAct(
+                "A request about this person has got no sure answer yet. A worker has to run;"
+                " run this again in a minute."
+            )
 
     def _erase_in(self, partition: PartitionKeys, token: str) -> None:
         for stream in find_streams(self.client, [partition]):

@@ -126,7 +126,7 @@ _OF_THE_FORM: Final = frozenset(
     {"act", "back", "chosen", "why", "once", "tried", "count", "dry_run", "all", "at_most"}
 )
 """Names that a form or an assistant gives beside the fields of its act."""
-_NO_FIELDS: Final = frozenset({"why", "at-most", "timeout", "config", "profile"})
+_NO_FIELDS: Final = frozenset({"why", "at-most", "timeout", "config"})
 """Options that no form has a field for: they are given otherwise, or would put a person's address
 into the address of a page."""
 

@@ -39,7 +39,6 @@ from segrelay.ops.kept import (
 from segrelay.ops.state import opened
 from segrelay.ops.state.opened import Asks, Reads
 from segrelay.ops.state.partitions import all_partitions, ask_each
-from segrelay.ops.state.person import person_named
 from segrelay.ops.state.waiting import Filter
 from segrelay.ops.terminal.console import fields_of, json_or_text
 from segrelay.ops.terminal.frame import Result, Table
@@ -420,10 +419,6 @@ class DeadLetterOptions(KeptOptions):
         str,
         typer.Option(help="Only with this text in the message or the answer, as `show` has it."),
     ] = ""
-    profile: Annotated[
-        str,
-        typer.Option(help="Only letters about this person: a value of the identity field."),
-    ] = ""
 
     reasons: ClassVar[type[StrEnum]] = Death
 
@@ -436,12 +431,6 @@ class DeadLetterOptions(KeptOptions):
         force: bool = False,
     ) -> Filter:
         """Return the filter that these options stand for."""
-        digests: frozenset[str] = frozenset()
-        numbers: frozenset[int] = frozenset()
-        if self.profile:
-            person = person_named(self.profile, settings)
-            numbers = frozenset({person.partition})
-            digests = frozenset({person.digest.hex()})
         return with_fields(
             KeptOptions.chosen(self, client, settings, ids, force=force),
             causes=frozenset(self.cause or ()),
@@ -449,8 +438,6 @@ class DeadLetterOptions(KeptOptions):
             trigger=self.trigger,
             job=self.job,
             containing=self.text,
-            digests=digests,
-            partitions=numbers,
         )
 
 

@@ -105,12 +105,7 @@ def walk_deaths(
         wanted: Chooses the letters that may match; `matches` says whether one does.
         behind: The cursor of the last death that is known already; "" = none is.
     """
-    partitions = [
-        one
-        for one in partitions
-        if wanted.destination in ("", one.destination)
-        and (not wanted.partitions or one.number in wanted.partitions)
-    ]
+    partitions = [one for one in partitions if wanted.destination in ("", one.destination)]
     choices = list(_texts_of_filter(client, partitions, wanted))
     if not all(choices):
         return  # no cause has the text

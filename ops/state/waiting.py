@@ -63,7 +63,6 @@ class Filter:
         containing: A text in the message or the answer, as they are shown masked; only dead
             letters are chosen by it.
         digests: Hex, of the profiles; none = any.
-        partitions: The only partitions in which they are looked for; none = all.
         since_ms: The earliest time of death, or of the last arrival in the quarantine.
         until_ms: The end of these times; 0 = no limit.
         older_than_ledger: True if a replay takes also what is older than the ledger remembers.
@@ -78,7 +77,6 @@ class Filter:
     reason: str = ""
     containing: str = ""
     digests: frozenset[str] = frozenset()
-    partitions: frozenset[int] = frozenset()
     since_ms: int = 0
     until_ms: int = 0
     older_than_ledger: bool = False

@@ -120,9 +120,8 @@ def test_a_reason_that_is_too_long_is_refused_before_anything_is_done(relay, cal
 
 
 def test_a_reason_shows_no_address_wherever_it_is_told(relay, call):
-    relay.publish(payload("ann@example.com"))
     reason = ("--why", "asked by bob@example.com, +49 170 1234567")
-    call("dlq", "discard", "--profile", "ann@example.com", *reason)
+    call("dlq", "discard", "--text", "ann@example.com", *reason)
     told = [call("pause", "insider", *reason).stdout]
     told += [call(*words).stdout for words in (["status"], ["status", "--json"], ["audit"])]
 

@@ -92,7 +92,7 @@ ACTING = (
     ("discard", "--trigger", "other", "--yes"), ("sync", "confirm", "vips"),
     ("dlq", "replay", "--all", "--yes"),
     ("audience", "set", "a1", "vip"), ("rename", "destination", "a", "b"),
-    ("dlq", "discard", "--profile", f"1.{EMAIL}", "--why", f"<{EMAIL}> {PHONE} {ORDERS}", "-y"),
+    ("dlq", "discard", "--text", f"1.{EMAIL}", "--why", f"<{EMAIL}> {PHONE} {ORDERS}", "-y"),
 )  # fmt: skip
 AT_ONCE = 4
 

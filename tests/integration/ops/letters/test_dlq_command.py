@@ -59,15 +59,13 @@ def test_filters_narrow_the_list(dlq):
 
     assert emails(dlq, "--audience", "gold") == {"ben@example.com"}
     assert emails(dlq, "--reason", "template_error") == {"cleo@example.com"}
-    assert emails(dlq, "--profile", "Ann@Example.com ") == {"ann@example.com"}
-    assert emails(dlq, "--profile", "email:ann@example.com") == {"ann@example.com"}
     assert emails(dlq, "--cause", refused["cause"]) == {"ann@example.com", "ben@example.com"}
     assert emails(dlq, "--trigger", "vip-exit") == set()
     assert emails(dlq, "--until", "1h") == set()
     assert len(emails(dlq, "--since", "1h")) == 3
     [ben] = listed(dlq, "--audience", "gold")
-    dlq("discard", ben["id"], "--profile", "ann@example.com", "--yes")
-    assert len(emails(dlq)) == 3, "he is not she"
+    dlq("discard", ben["id"], "--audience", "vip", "--yes")
+    assert len(emails(dlq)) == 3, "the one that is named is about gold"
 
 
 @pytest.mark.usefixtures("dead")
@@ -148,11 +146,12 @@ def test_a_replay_goes_through_the_backfill_lane_and_is_delivered(dead, dlq, san
     assert orjson.loads(dlq("causes", "--json").stdout) == []
 
 
-def test_a_replay_that_something_newer_has_made_stale_is_not_sent(dead, dlq, sandbox):
+def test_a_replay_that_something_newer_has_made_stale_is_not_sent(dead, dlq, call, sandbox):
     sandbox.settings(poison="")
     dead.deliver(payload("ann@example.com", direction="exit", minute=5))
 
-    dlq("replay", "--profile", "ann@example.com", "--yes")
+    told = orjson.loads(call("why", "ann@example.com", "--json").stdout)
+    dlq("replay", *told["letters"], "--yes")
     dead.drain()
 
     assert dead.status()["skipped_by_reason"] == {"superseded": 1}
