@@ -1,7 +1,19 @@
-"""Finding the ledgers among the keys of a partition, and the end of their retention."""
+"""Finding the ledgers among keys, the end of their retention, and keys with people's data."""
+
+import re
 
 from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys
 from segrelay.worker.contract.ledger import LAPSING_FORMAT
+
+PERSONAL = re.compile(
+    rb"\{quarantine\}:|\{[^{}]+:\d+\}(s:"
+    rb"|dead_letters$|who$|responses$|outcomes$|members:)"
+)
+
+
+def is_personal(key):
+    """Say whether a key, and with it an append-only file or a backup, may hold people's data."""
+    return bool(PERSONAL.match(key))
 
 
 def digest_in(key: bytes, partition: PartitionKeys) -> bytes | None:
@@ -15,3 +27,8 @@ def digest_in(key: bytes, partition: PartitionKeys) -> bytes | None:
 def lapsing_text(ends_ms, record=b""):
     """Return a ledger as Redis keeps it until its retention ends."""
     return bytes([LAPSING_FORMAT]) + ends_ms.to_bytes(6, "big") + record
+
+
+def lapses_at_ms(text):
+    """Return when the retention of a stored record ends (ms); 0 = it never lapses."""
+    return int.from_bytes(text[1:7], "big") if text[:1] == bytes([LAPSING_FORMAT]) else 0

@@ -50,9 +50,7 @@ READ_AGAIN_SECONDS: Final = 2.0
 START_MS: Final = 60_000
 """The ms that a reader has for claiming its job, before another one is started."""
 _LOOK_SECONDS: Final = 0.1
-_AS_OF_A_COMMAND: Final = (
-    "audience", "audience_id", "on", "as_of", "hooks", "again", "older_than_ledger",
-)  # fmt: skip
+_AS_OF_A_COMMAND: Final = ("audience", "audience_id", "on", "as_of", "hooks")
 """The options of a watch that are those of `segrelay backfill start`."""
 _SECOND_NS: Final = 1_000_000_000
 JOBS_KEPT: Final = 100

@@ -126,7 +126,6 @@ def _receiver(
         intake=Intake(partial(store_bodies, publisher)),
         ready=inspector.why_not_ready,
         inspect=inspector.inspect,
-        count_too_large=inspector.count_too_large,
         max_bytes=webhook.max_bytes,
         problems=Shared(partial(read_ill_names, judging, settings), 5.0),
         record=AnswerRecord(

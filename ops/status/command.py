@@ -248,7 +248,7 @@ def document_of(standing: Standing) -> dict[str, Any]:
         "orphans": largest_first(totals.orphans),
         "refused_destinations": dict(standing.refused_destinations),
         "quarantined": standing.quarantined,
-        "too_large_requests": standing.too_large_requests,
+        "too_large_requests": standing.receivers.ever.get(413, 0),
         "dropped_fields": largest_first(totals.dropped_fields),
         "responses": {"waiting": standing.responses.waiting, "lost": standing.responses.lost},
         "watches": {name: asdict(one) for name, one in standing.watches.items()},

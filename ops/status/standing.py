@@ -64,7 +64,6 @@ from segrelay.worker.contract.processes import (
     read_receivers,
     read_samples,
     read_seen,
-    too_large,
 )
 from segrelay.worker.contract.records import read_record
 from segrelay.worker.contract.redis.claim import Loss, read_losses, read_refused
@@ -296,7 +295,6 @@ class Standing:
         delays: By partition.
         refused_destinations: See `read_refused`.
         quarantined: Records in the quarantine.
-        too_large_requests: Requests that receivers refused for their size.
         seen: The time (ms) at which a process of each kind was last seen; see `read_seen`.
         alerts_fail: The reason why messages about problems are not taken; None = they are.
         streams: What waits, by partition, lane and trigger.
@@ -314,7 +312,6 @@ class Standing:
     processes: Sequence[Process] = ()
     refused_destinations: Mapping[str, str] = field(default_factory=dict)
     quarantined: int = 0
-    too_large_requests: int = 0
     responses: WaitingResponses = field(default_factory=WaitingResponses)
     retention: RetentionStanding = field(default_factory=RetentionStanding)
     template_files: Mapping[str, DifferingFile] = field(default_factory=dict)
@@ -456,7 +453,6 @@ def read_standing(
         delays=delays,
         refused_destinations=read_refused(client, settings),
         quarantined=quarantine.records,
-        too_large_requests=too_large(client),
         responses=_responses(client, partitions),
         retention=RetentionStanding(
             read_expiring(client, settings, partitions, at_ms),

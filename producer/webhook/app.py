@@ -43,9 +43,7 @@ from segrelay.producer.webhook.intake import (
 )
 from segrelay.worker.contract.processes import (
     WebhookRequest,
-    count_too_large,
     new_request_id,
-    too_large,
 )
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
@@ -159,7 +157,6 @@ class Receiver:
         record: Keeps what is answered, for `segrelay status`.
         inspect: A function that says what a body would become, without storing it. Called from a
             thread.
-        count_too_large: Counts a request that is answered 413. Called from a thread.
         max_bytes: Of a body, as sent and unpacked.
     """
 
@@ -167,7 +164,6 @@ class Receiver:
     intake: Intake
     ready: Callable[[], str]
     inspect: Callable[[Body], dict[str, object]]
-    count_too_large: Callable[[], None]
     max_bytes: int
     problems: Callable[[], Sequence[str]] = tuple
     record: AnswerRecord | None = None
@@ -183,7 +179,9 @@ class Receiver:
         except Exception as error:  # noqa: BLE001 - this is the edge
             outcome = error
         if isinstance(outcome, RequestRefused) and outcome.status == TOO_LARGE:
-            await self._report(outcome.message, request.name)
+            # An error, for the operators: Lytics drops the events.
+            message = f"A request was refused: {outcome.message}"
+            LOG.error("webhook.too_large", request=request.name, message=message)
         await self._conclude(request, outcome)(scope, receive, send)
 
     async def _outcome(self, request: _Request) -> Published | _Answer:
@@ -270,14 +268,6 @@ class Receiver:
             body = Body(text)
             await asyncio.to_thread(body.prepare)
             return await self.intake.take(body)
-
-    async def _report(self, message: str, name: str) -> None:
-        """Report a request that is answered 413 to the operators: Lytics drops the events."""
-        LOG.error("webhook.too_large", request=name, message=f"A request was refused: {message}")
-        try:
-            await asyncio.to_thread(self.count_too_large)
-        except RedisUnavailable as error:
-            LOG.warning("webhook.unavailable", message=error.message)
 
 
 def _stored(stored: Published, name: str) -> _Answer:
@@ -412,13 +402,4 @@ class Inspector:
             )
             if body.refusal is not None:
                 raise body.refusal
-            return published.document() | {"refused_as_too_large": too_large(self.client)}
-
-    def count_too_large(self) -> None:
-        """Count a request that was refused because it is too large.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked; the log has it.
-        """
-        with self._lock:
-            count_too_large(self.client)
+            return published.document()

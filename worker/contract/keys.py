@@ -4,7 +4,7 @@ In a Cluster, a script or a transaction may touch one slot only. So the keys of 
 the hash tag `{destination:partition}`, those of a job, a sync or a gate one of its own, and the few
 that all have in common `{segrelay}`. A destination stands in them by its name.
 
-Keys that hold people's data are marked with a star (`is_personal`); all others hold digests only.
+Keys that hold people's data are marked with a star; all others hold digests only.
 In a Redis that is protected, the data is sealed; see `contract.protection`.
 
 | key | type | holds |
@@ -22,7 +22,6 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{segrelay}:fingerprints` | hash | trigger → its newest `LoadedTrigger.edition` |
 | `{segrelay}:paused` | hash | `KIND\|name`, see `contract.triggers` → JSON: by whom, why, since |
 | `{segrelay}:streaks` | hash | trigger → `cause\|n`: deaths of one cause in a row |
-| `{segrelay}:refusals` | hash | `too_large` → how many requests were refused for good |
 | `{segrelay}:instance` | hash | `id`: a random name that Redis got at first use |
 | `{instance:N}` | hash | the same for a node of a Cluster: each master has the first that it can |
 | `{segrelay}:lost` | hash | `id`, and `@NODE`, that came back empty → `last seen\|noticed` (ms) |
@@ -99,7 +98,6 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 from __future__ import annotations
 
 import hashlib
-import re
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -120,7 +118,6 @@ AUDIENCES: Final = "{segrelay}:audiences"
 PAUSED: Final = "{segrelay}:paused"
 FINGERPRINTS: Final = "{segrelay}:fingerprints"
 STREAKS: Final = "{segrelay}:streaks"
-REFUSALS: Final = "{segrelay}:refusals"
 INSTANCE_ID: Final = "{segrelay}:instance"
 LOST: Final = "{segrelay}:lost"
 PROGRESS: Final = "{segrelay}:progress"
@@ -149,16 +146,6 @@ They are an even sample. `settle.lua` knows the number too. A person takes about
 
 
 _OF_BACKFILL: Final = f"{BACKFILL}."
-
-_PERSONAL: Final = re.compile(
-    rb"\{quarantine\}:|\{[^{}]+:\d+\}(s:"
-    rb"|dead_letters$|who$|responses$|outcomes$|members:)"
-)
-
-
-def is_personal(key: bytes) -> bool:
-    """Say whether a key, and with it an append-only file or a backup, may hold people's data."""
-    return bool(_PERSONAL.match(key))
 
 
 def gate(gate_id: str) -> str:

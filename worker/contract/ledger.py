@@ -37,7 +37,7 @@ from segrelay.worker.errors import FormatUnknown
 RECORD_FORMAT: Final = 4
 LAPSING_FORMAT: Final = 2
 """The first byte of a record that may lapse; `_lapsing.lua` writes it."""
-_LAPSES_AT: Final = slice(1, 7)
+_LASTING_AT: Final = 7
 _MARKED: Final = 0x80
 _TIME_BYTES: Final = 7
 _MARK: Final = _MARKED << 8 * (_TIME_BYTES - 1)
@@ -209,14 +209,9 @@ def _unpaired(number: int) -> tuple[int, int]:
     return total - trigger, trigger
 
 
-def lapses_at_ms(text: bytes) -> int:
-    """Return when the retention of a stored record ends (ms); 0 = it never lapses."""
-    return int.from_bytes(text[_LAPSES_AT], "big") if text[:1] == bytes([LAPSING_FORMAT]) else 0
-
-
 def lasting(text: bytes) -> bytes:
     """Return a stored record without the time when it may lapse."""
-    return text[_LAPSES_AT.stop :] if text[:1] == bytes([LAPSING_FORMAT]) else text
+    return text[_LASTING_AT:] if text[:1] == bytes([LAPSING_FORMAT]) else text
 
 
 def unpack(text: bytes | None) -> Record:

@@ -298,19 +298,6 @@ def read_receivers(client: Redis, now_ms: int, unreadable: list[str] | None = No
     )
 
 
-_REFUSALS_FIELD: Final = "too_large"
-
-
-def count_too_large(client: Redis) -> None:
-    """Count one more request that was refused as too large."""
-    client.hincrby(keys.REFUSALS, _REFUSALS_FIELD, 1)
-
-
-def too_large(client: Redis) -> int:
-    """Return the number of requests that were refused as too large."""
-    return int(cast("bytes | None", client.hget(keys.REFUSALS, _REFUSALS_FIELD)) or 0)
-
-
 REQUEST_ID: Final = re.compile(r"req-[0-9a-f]{16}")
 MOST_REQUESTS: Final = 2_000
 MOST_PEOPLE: Final = 1_000

@@ -291,12 +291,7 @@ def _signed_for_aws(
 
     assert authorization.access_key is not None
     assert authorization.secret_key is not None
-    session = authorization.session_token
-    credentials = Credentials(
-        authorization.access_key.reveal(),
-        authorization.secret_key.reveal(),
-        session.reveal() if session else None,
-    )
+    credentials = Credentials(authorization.access_key.reveal(), authorization.secret_key.reveal())
     signs = S3SigV4Auth if authorization.service == "s3" else SigV4Auth
     request = AWSRequest(method, str(httpx.URL(url)), data=body)
     signs(credentials, authorization.service, authorization.region).add_auth(request)

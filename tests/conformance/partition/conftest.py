@@ -17,7 +17,7 @@ from segrelay.worker.batch.partition import (
 )
 from segrelay.worker.contract.events import Header, decode_header
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, stream_name
-from segrelay.worker.contract.ledger import lapses_at_ms, lasting
+from segrelay.worker.contract.ledger import lasting
 from segrelay.worker.contract.outcomes import OutcomeRow, unpack
 from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.redis.connection import connect_async
@@ -25,7 +25,7 @@ from segrelay.worker.contract.redis.scripts import run_script_async
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.backoff import Backoff, Wait
 from tests.conformance.clocked_redis import CLOCK, script_on_our_clock
-from tests.ledger_keys import digest_in
+from tests.ledger_keys import digest_in, lapses_at_ms
 from tests.topologies import LocalCluster
 
 START_MS = 1_764_000_000_000

@@ -3,10 +3,9 @@
 import pytest
 
 from segrelay.worker.batch.partition import LedgerText, Settlement
-from segrelay.worker.contract.ledger import lapses_at_ms
 from tests.conformance.partition.conftest import RETENTION_SECONDS, Bench, intent_of, new
 from tests.conformance.partition.steps import held_with, settle, settled, take
-from tests.ledger_keys import lapsing_text
+from tests.ledger_keys import lapses_at_ms, lapsing_text
 
 OUT = LedgerText(b"\x01\x00\xff")
 LEEWAY_SECONDS = 600.0

@@ -17,7 +17,6 @@ import pytest
 from celery import Celery
 
 from segrelay.ops.metrics.page import MetricsPage
-from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import broker_options
 from segrelay.worker.contract.keys import DIGEST_BYTES
 from tests.journeys.append_only_file import commands_of
@@ -38,6 +37,7 @@ from tests.journeys.running.leaky_world import (
     payload,
     planted,
 )
+from tests.ledger_keys import is_personal
 from tests.waiting import until
 from tests.warm import WarmProcess
 
@@ -125,10 +125,10 @@ def test_what_is_planted_comes_out_nowhere(world, celery_events, chat, is_protec
     world.seen["Celery"] = orjson.dumps(celery_events, default=str)
     written = commands_of(rig.settings.redis.data_dir)
     world.seen["Redis"] = b"\n".join(
-        b" ".join(words) for words in written if not keys.is_personal(key_of(words))
+        b" ".join(words) for words in written if not is_personal(key_of(words))
     )
     assert len(celery_events) > 0
-    assert any(keys.is_personal(key_of(words)) for words in written)
+    assert any(is_personal(key_of(words)) for words in written)
     assert any(b"no plan for" in text for text in world.seen.values())
     assert b'"outcome":"dead"' in world.seen["log tap.log"]
     all_written = b"\n".join(b" ".join(words) for words in written)

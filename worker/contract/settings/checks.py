@@ -37,7 +37,6 @@ from segrelay.worker.contract.settings.sections import (
     Trigger,
 )
 from segrelay.worker.contract.settings.urls import (
-    BUCKETS,
     INSIDER_PATHS,
     INSIDER_PER_MINUTE,
     erases,
@@ -228,7 +227,6 @@ def warnings_of(draft: Settings) -> Iterator[Problem]:
             told = f"no trigger wants the {watch.on} of {watch.audience!r}"
             yield Problem(("backfill", "watch", watch.name, "audience"), told)
     yield from _warnings_of_twins(draft)
-    yield from _missing_extras(draft)
 
 
 def _warnings_of_twins(draft: Settings) -> Iterator[Problem]:
@@ -248,26 +246,6 @@ def _warnings_of_twins(draft: Settings) -> Iterator[Problem]:
             yield Problem(("triggers", other.name), told, hint)
 
 
-_EXTRAS: Final = BUCKETS | {"parquet": "pyarrow", "flower": "flower"}
-"""The module of each extra that a configuration may need."""
-
-
-def _missing_extras(draft: Settings) -> Iterator[Problem]:
-    """Yield what the configuration names and this installation can't do."""
-    needed: list[tuple[KeyPath, str]] = [(("flower",), "flower")] if draft.flower else []
-    files: list[tuple[KeyPath, str]] = [
-        (("sync", name, "source"), one.files) for name, one in draft.sync.items()
-    ]
-    watched = draft.backfill.watch.items()
-    files += [(("backfill", "watch", name, "source"), one.source) for name, one in watched]
-    for at, file in files:
-        needed += [(at, file.partition("://")[0]), (at, file.rpartition(".")[2])]
-    for path, extra in needed:
-        if extra in _EXTRAS and find_spec(_EXTRAS[extra]) is None:
-            hint = f"pip install 'segrelay[{extra}]'"
-            yield Problem(path, "needs an extra that is not installed", hint)
-
-
 def _unknown(path: KeyPath, table: str, name: str, draft: Settings) -> Iterator[Problem]:
     """Yield a problem if a name that stands at a path is that of no table."""
     named: Mapping[str, Any] = getattr(draft, table)
@@ -281,7 +259,7 @@ _OWN: Final[Mapping[str, tuple[str, str]]] = {
         "token_url client_id client_secret", "scope audience extra credentials request"
     ),
     "basic": ("user", "password"),
-    "aws": ("access_key secret_key region service", "session_token"),
+    "aws": ("access_key secret_key region service", ""),
 }  # fmt: skip
 """The keys that are for one type of authorizations only: those that it needs, and the others."""
 

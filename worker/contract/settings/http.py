@@ -354,8 +354,6 @@ class Authorization(NamedSection):
     """`aws`: the id of the access key."""
     secret_key: SecretValue | None = None
     """`aws`: the secret of the access key."""
-    session_token: SecretValue | None = None
-    """`aws`: the token of a session, for keys that last for a while only."""
     region: str = ""
     """`aws`: the region, such as `eu-central-1`."""
     service: str = ""

@@ -571,10 +571,6 @@ class BackfillWatch(NamedSection):
     """Names for the columns of CSV files without a header."""
     hooks: Switch = False
     """`true`: Insider may start journeys for these people."""
-    again: Switch = False
-    """`true`: deliver also what was delivered before."""
-    older_than_ledger: Switch = False
-    """`true`: accept rows that are older than what the ledger remembers."""
 
     @field_validator("source")
     @classmethod

@@ -12,6 +12,7 @@ from segrelay.ops.embedded import ensure_running, stop
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.client import ResponseError
 from segrelay.worker.contract.redis.connection import connect
+from tests.ledger_keys import is_personal
 from tests.redis_user import USERS, make_user
 
 ROOT = Path(__file__).parents[4]
@@ -63,7 +64,7 @@ def test_the_documents_show_the_rights_as_they_are_shipped():
     ],
 )
 def test_no_other_key_counts_as_one_with_peoples_data(key):
-    assert not keys.is_personal(key.encode())
+    assert not is_personal(key.encode())
 
 
 def test_the_list_of_keys_marks_those_that_hold_peoples_data():
@@ -72,4 +73,4 @@ def test_the_list_of_keys_marks_those_that_hold_peoples_data():
     assert len(marked) == 7
     for name in marked:
         key = name.replace("{d:p}", "{insider:3}").replace("\\|", "|").replace("…", "records")
-        assert keys.is_personal(key.encode()), name
+        assert is_personal(key.encode()), name

@@ -36,7 +36,6 @@ class Shelf:
     def __init__(self, *, is_full: bool = False) -> None:
         self.bodies: list[bytes] = []
         self.is_full = is_full
-        self.too_large = 0
 
     def store(self, bodies: Sequence[Body]) -> None:
         if self.is_full:
@@ -45,9 +44,6 @@ class Shelf:
             body.advance(Published(accepted=len(list(body.payloads()))))
             if body.refusal is None:
                 self.bodies.append(body.text)
-
-    def count_too_large(self) -> None:
-        self.too_large += 1
 
 
 @pytest.fixture
@@ -65,7 +61,6 @@ def receiver_of(shelf: Shelf) -> Receiver:
         intake=Intake(shelf.store),
         ready=lambda: "Redis is full." if shelf.is_full else "",
         inspect=lambda body: {"bytes": len(body.text)},
-        count_too_large=shelf.count_too_large,
         max_bytes=MOST_BYTES,
     )
 
@@ -150,7 +145,7 @@ def test_gzip_is_unpacked_and_what_is_damaged_is_stored_as_it_came(
         pytest.param(GZIP, gzip.compress(b"[" + b"{}," * 1_000_000 + b"{}]"), id="a bomb of them"),
     ],
 )
-def test_what_is_too_large_is_a_413_that_is_counted_and_stores_nothing(
+def test_what_is_too_large_is_a_413_and_stores_nothing(
     headers: dict[str, str], body: bytes
 ) -> None:
     shelf = Shelf()
@@ -158,16 +153,7 @@ def test_what_is_too_large_is_a_413_that_is_counted_and_stores_nothing(
     answer = ask(shelf, headers=headers, content=body)
 
     assert answer.status_code == 413
-    assert shelf.too_large == 1
     assert shelf.bodies == []
-
-
-def test_a_count_that_can_not_be_written_is_still_a_413() -> None:
-    class Cut(Shelf):
-        def count_too_large(self) -> None:
-            raise RedisUnavailable("It is away.")
-
-    assert ask(Cut(), headers=SECRET, content=bytes(MOST_BYTES + 1)).status_code == 413
 
 
 def test_a_body_without_end_is_cut() -> None:
