@@ -406,17 +406,17 @@ class _PayloadReader:
         # Where a bracket is missing, the lines behind it were taken for a part of the value. Those
         # that are payloads by themselves are no loss of the broken one's.
         lines = bytes(self._held).split(b"\n")
-        broken, began = b"", self._line
+        broken, began = bytearray(), self._line
         for number, line in enumerate(lines, self._line):
             value = _payload_alone(line) if len(lines) > 1 else None
             if value is None:
                 began = began if broken else number
                 broken += line + b"\n"
                 continue
-            yield from self._broken(broken, began)
-            broken = b""
+            yield from self._broken(bytes(broken), began)
+            broken.clear()
             yield Payload(line.strip(_BETWEEN), value, number)
-        yield from self._broken(broken, began)
+        yield from self._broken(bytes(broken), began)
         self._drop()
 
     def _drop(self) -> None:
