@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Final, NamedTuple, Self, cast
 
 import structlog
@@ -30,6 +31,7 @@ import structlog
 from segrelay.producer.events.payloads import Payload, load, values_of
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import Portion, Published
+from segrelay.producer.sources.blocks import Block
 from segrelay.worker.contract.processes import MOST_REQUESTS, WebhookRequest
 from segrelay.worker.errors import PayloadRefused, RedisMismatch, RedisUnavailable, SegrelayError
 
@@ -82,7 +84,7 @@ class Body:
     """One request's body, and how much of it is stored.
 
     Args:
-        text: JSON: one payload, an array of them, or lines of these.
+        text: JSON: one payload, an array of them, or several of these, as in a file.
         most: A body of more payloads is refused before anything of it is stored.
 
     Attributes:
@@ -135,30 +137,25 @@ class Body:
 
 
 def _payloads_in(text: bytes, most: int) -> Sequence[Payload]:
-    """Return the payloads of a body, also where each line is JSON by itself.
+    """Return the payloads of a body; of one that is no JSON as a whole, what a file's would be.
 
-    A body that can't be read is one payload, with all of it.
+    What of it can't be read is a payload, too.
     """
     values = sum(text.count(mark) for mark in (b",", b"{", b"[", b"\n"))
     if values > max(_MOST_VALUES, len(text) // _BYTES_A_VALUE):
         raise body_too_large(f"made of more than {_MOST_VALUES:,} values")
     try:
-        found = values_of(load(text))
-    except PayloadRefused as refusal:
-        try:
-            lines = [load(line) for line in text.splitlines() if line.strip()]
-        except PayloadRefused:
-            lines = []
-        if not lines:
-            return [Payload(text, None, error=refusal.message)]
-        found = [value for line in lines for value in values_of(line)]
-    if len(found) > most:
+        found: Iterator[Payload] = (
+            # An array within an array is no array of payloads.
+            Payload(b"", [value] if isinstance(value, list) and value else value, index=index)
+            for index, value in enumerate(values_of(load(text)))
+        )
+    except PayloadRefused:
+        found = Block(1, text).payloads()
+    payloads = list(islice(found, most + 1))
+    if len(payloads) > most:
         raise body_too_large(f"made of more than {most:,} payloads")
-    return [
-        # An array within an array is no array of payloads.
-        Payload(b"", [value] if isinstance(value, list) and value else value, index=index)
-        for index, value in enumerate(found)
-    ]
+    return payloads or [Payload(text, None, error="The body is empty.")]
 
 
 LARGE_BODIES_BYTES: Final = 48 * 1024 * 1024

@@ -117,7 +117,7 @@ ONE, TWO = gzip.compress(b'{"a": 1}'), gzip.compress(b'{"a": 2}')
     ("content", "accepted", "stored"),
     [
         pytest.param(ONE, 1, b'{"a": 1}', id="one member"),
-        pytest.param(ONE + TWO + gzip.compress(b""), 1, b'{"a": 1}{"a": 2}', id="several"),
+        pytest.param(ONE + TWO + gzip.compress(b""), 2, b'{"a": 1}{"a": 2}', id="several"),
         pytest.param(ONE + bytes(512), 1, b'{"a": 1}', id="padded with zeros"),
         pytest.param(ONE + TWO[:-9], 1, ONE + TWO[:-9], id="cut off behind it"),
         pytest.param(b"no gzip", 1, b"no gzip", id="none"),

@@ -38,21 +38,23 @@ def test_every_payload_is_found_once_in_portions_of_any_size(
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "expected"),
     [
-        b"",
-        b"no JSON",
-        b'[{"a": 1}, {nope}]',
-        b'{"a": 1}{"b": 2}',
-        b"{}\n{",
-        b"\xff",
-        b"[" * 900_000,
+        (b"", [b""]),
+        (b"no JSON", [b"no JSON"]),
+        (b"\xff", [b"\xff"]),
+        (b'[{"a": 1}, {nope}]', [{"a": 1}, b"{nope}]"]),
+        (b'{"a": 1}{"b": 2}', [{"a": 1}, {"b": 2}]),
+        (b'{"a": 1}\n{nope}\n{"b": 2}', [{"a": 1}, b"{nope}", {"b": 2}]),
+        (b"[" * 900_000, [b"[" * 899_999]),
     ],
 )
-def test_what_is_no_json_is_one_payload_with_all_of_it(text: bytes) -> None:
-    (payload,) = Body(text).payloads()
+def test_of_a_damaged_body_only_what_cant_be_read_is_refused(
+    text: bytes, expected: list[Any]
+) -> None:
+    payloads = Body(text).payloads()
 
-    assert (payload.text, bool(payload.error)) == (text, True)
+    assert [each.text if each.error else each.value for each in payloads] == expected
 
 
 @pytest.mark.parametrize(
