@@ -57,11 +57,6 @@ def test_what_never_ends_is_broken(source):
     assert [token.kind for token in lexer.tokens(source)] == [TokenKind.BROKEN]
 
 
-def test_a_place_counts_lines_and_columns_from_one():
-    assert lexer.location("ab\ncd", 0) == (1, 1)
-    assert lexer.location("ab\ncd", 4) == (2, 2)
-
-
 def test_a_chain_that_kills_the_reference_engine_is_refused():
     with pytest.raises(SyntaxWrong, match="parts"):
         refuse_too_deep(lexer.significant("1" + "+1" * 20_000))

@@ -70,15 +70,6 @@ def test_the_version_is_told_in_short():
     assert run("-V").stdout.startswith("segrelay ")
 
 
-def test_the_configuration_may_be_named_behind_the_command(tmp_path, monkeypatch):
-    monkeypatch.setenv("SEGRELAY_CONFIG", str(tmp_path / "before.toml"))
-
-    failed = run("config", "check", "--config", str(tmp_path / "behind.toml"))
-
-    assert failed.exit_code == 2
-    assert "behind.toml" in failed.output
-
-
 def test_a_shell_completes_commands_and_their_options():
     def completed(words):
         index = str(len(words.split()) - 1)

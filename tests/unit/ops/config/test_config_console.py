@@ -1,6 +1,3 @@
-import io
-from contextlib import redirect_stdout
-
 import orjson
 import pytest
 
@@ -112,15 +109,3 @@ def test_an_escape_sequence_reaches_the_terminal_on_no_way(capsys):
 
     assert {character for character in out + err if not character.isprintable()} == {"\n"}
     assert orjson.loads(out[out.index("{") :]) == {"audience": ATTACK}
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def test_an_escape_sequence_does_not_reach_a_drawn_table():
-    with redirect_stdout(Terminal()) as terminal:
-        table(("audience",), [("vip\x1b]0;title\x07",)])
-
-    assert "\x1b]0;" not in terminal.getvalue()

@@ -203,16 +203,6 @@ def test_what_stands_behind_the_end_of_a_file_is_damage(
     assert [row["email"] for row in found.rows] in (EMAILS, [])
 
 
-@pytest.mark.parametrize("name", ["array", "array of lines", "array, pretty"])
-def test_lines_behind_the_end_of_an_array_are_damage(
-    name: str, read: Callable[[bytes], Found]
-) -> None:
-    found = read(FILES[name].rstrip() + b"\n<html>Bad gateway</html>\n")
-
-    assert isinstance(found.error, SourceDamaged)
-    assert [row["email"] for row in found.rows] == EMAILS
-
-
 def test_a_file_without_content_is_empty_if_its_end_is_there(
     read: Callable[[bytes], Found],
 ) -> None:

@@ -165,21 +165,6 @@ def test_who_waits_while_nothing_can_be_drafted_is_told_at_once() -> None:
     assert shelf.refusals < 100
 
 
-def test_closing_stores_what_still_waits() -> None:
-    shelf = Shelf()
-
-    async def play() -> None:
-        intake = Intake(shelf.store)
-        waiting = [asyncio.ensure_future(intake.take(Body(b"1"))) for _ in range(3)]
-        await asyncio.sleep(0)
-        await intake.close()
-        await asyncio.gather(*waiting)
-
-    asyncio.run(play())
-
-    assert sum(map(len, shelf.groups)) == 3
-
-
 def test_an_intake_that_has_failed_goes_on() -> None:
     shelf = Shelf()
 

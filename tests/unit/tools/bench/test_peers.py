@@ -13,14 +13,9 @@ from segrelay.worker.checks.preview import sample_header
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.destinations.api import Shaped, ShapingRules
 from segrelay.worker.destinations.insider.api import InsiderApi
-from tools.bench.peers.__main__ import OURS, ContestResult, advantage
 from tools.bench.peers.rendering import PAGE, PATH, corrected, phone
 
 PEOPLE = 300
-
-
-def result(rate: float) -> ContestResult:
-    return ContestResult(1, 1.0, rate, 1.0, 0.1, 0.1, 0.1, 0, 0)
 
 
 def test_a_peer_corrects_users_as_segrelay_does() -> None:
@@ -44,12 +39,3 @@ def test_a_peer_corrects_users_as_segrelay_does() -> None:
         theirs = corrected(orjson.loads(found.body)["users"][0], phone)
         assert theirs["attributes"] == ours["attributes"]
         assert theirs["identifiers"] == ours["identifiers"]
-
-
-def test_a_ratio_compares_runs_with_the_same_number() -> None:
-    ours = {0: result(100.0), 1: result(10.0), 2: result(50.0)}
-    theirs = {0: result(50.0), 2: result(50.0)}  # the second run was left out
-
-    found = advantage({OURS: ours, "other": theirs}, "other")
-
-    assert found == {"least": 1.0, "median": 1.5, "most": 2.0}

@@ -167,12 +167,15 @@ def play(what, turns, seconds, most, stops):
         step.stop(consumer)
         hang()
 
+pids = []
 for name, *case in json.load(sys.stdin):
-    if os.fork() == 0:
+    pids.append(os.fork())
+    if not pids[-1]:
         os.dup2(os.open(name, os.O_CREAT | os.O_WRONLY), 2)
         play(*case)
         os._exit(0)  # its end may take longer on a busy machine
-    print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+for pid in pids:
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 HANGS = {"prefork": ("prefork", 1, 50, False), "a round beside it": ("round", 500, 50, False)}
 GOES_ON = {

@@ -191,12 +191,6 @@ def test_an_empty_variable_is_not_set(file):
     assert settings.redis.broker_url == ""
 
 
-def test_the_variable_names_another_file(file):
-    settings = load_settings(environ={"SEGRELAY_CONFIG": str(file)})
-
-    assert settings.source == file
-
-
 def test_the_fingerprint_follows_the_files_content(file):
     before = load_settings(file, environ={}).fingerprint
     again = load_settings(file, environ={"PARTNER": "acme"}).fingerprint
