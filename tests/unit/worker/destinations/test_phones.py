@@ -8,7 +8,7 @@ import pytest
 from segrelay.worker.destinations.normalise import by_library, valid_e164
 from tests.nightly import amount
 
-NUMBERS = amount(1_000, nightly=40_000)
+NUMBERS = amount(200, nightly=40_000)
 FORM = phonenumbers.PhoneNumberFormat.E164
 
 
