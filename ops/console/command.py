@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import logging
 import sys
 from contextlib import closing
@@ -125,9 +124,7 @@ def password() -> Result:
     The hash goes into a variable or a file, which `password` of [console.users.NAME] names.
     """
     if sys.stdin.isatty():
-        text = getpass.getpass("Password: ", stream=sys.stderr)
-        if getpass.getpass("Again: ", stream=sys.stderr) != text:
-            raise UsageWrong("These are two different passwords. Nothing was printed.")
+        text = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     else:
         text = sys.stdin.readline().rstrip("\n")
     if not SHORTEST_PASSWORD <= len(text) <= LONGEST_PASSWORD:

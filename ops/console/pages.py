@@ -41,7 +41,7 @@ from segrelay.ops.terminal.frame import Result, Table
 from segrelay.producer.backfill.jobs import JobStore
 from segrelay.producer.sync.store import Mark, Run, SyncStore
 from segrelay.worker.contract.keys import digest_of
-from segrelay.worker.contract.outcomes import ASKED, REQUEST_BOUNDS, Histogram, OutcomeRow
+from segrelay.worker.contract.outcomes import ASKED, REQUEST_BOUNDS, Histogram
 from segrelay.worker.contract.processes import Sample
 from segrelay.worker.contract.triggers import DESTINATION, TRIGGER
 from segrelay.worker.contract.words import BACKFILL, Refusal
@@ -151,16 +151,12 @@ _SHOWN: Final = 100
 def tap(console: Console, asked: Asked) -> Page:
     """Show the newest rows of the outcome log."""
     filters = {field.name: asked.get(field.name) for field in fields(TapOptions)}
-    rows: list[tuple[OutcomeRow, str]] = []
-    problem = "A person is a digest here: the page of a person shows it."
-    if not filters["person"] or is_digest(filters["person"]):
-        try:
-            wanted, problem = TapOptions(**filters).chosen(console.look.settings), ""
-            found = (row for row in console.look.outcomes() if wanted.wants(row))
-            rows = [(row, detail_of(row)) for row in islice(found, _SHOWN)]
-        except UsageWrong as error:
-            problem = error.message
-    values = {"rows": rows, "problem": problem, "filters": filters, "outcomes": TAPPED}
+    if filters["person"] and not is_digest(filters["person"]):
+        raise UsageWrong("A person is a digest here: the page of a person shows it.")
+    wanted = TapOptions(**filters).chosen(console.look.settings)
+    found = islice(filter(wanted.wants, console.look.outcomes()), _SHOWN)
+    rows = [(row, detail_of(row)) for row in found]
+    values = {"rows": rows, "filters": filters, "outcomes": TAPPED}
     return Page("tap.html", "Tap", values, live_seconds=LINES_FRESH_SECONDS)
 
 
