@@ -26,10 +26,6 @@ _CENTRE = """
   return {x, y, hits: top === found || found.contains(top)};
 })()
 """
-_TEXT_AT_THE_END = """
-document.readyState === 'complete' && document.querySelector('[data-over]') && document.body.innerText
-"""
-"""Not while the page is loaded once more, as it is at the end of its command."""
 _CODES = {"Enter": 13, "Tab": 9, "Escape": 27}
 _SHIFT = 8
 _DESCRIBED = "document.activeElement.outerHTML.slice(0, 80)"
@@ -114,7 +110,9 @@ class ConsolePage(Chromium):
     def until_over(self):
         """Wait until the command that was started has ended; returns the text of its page."""
         self.until_at("/acts/")
-        return until(lambda: self.evaluate(_TEXT_AT_THE_END))
+        over = "!!document.querySelector('[data-over]')"
+        # The page is loaded once more at the end of its command, and has no text meanwhile.
+        return until(lambda: self.evaluate(over) and self.text())
 
     def type(self, text):
         """Type a text where the focus is."""
