@@ -26,6 +26,11 @@ _CENTRE = """
   return {x, y, hits: top === found || found.contains(top)};
 })()
 """
+_OVER = """
+document.readyState === 'complete'
+  && !(window.isUnderWay ||= !document.querySelector('[data-over]')) && document.body.innerText
+"""
+"""The page of a command is loaded once more when the command ends."""
 _CODES = {"Enter": 13, "Tab": 9, "Escape": 27}
 _SHIFT = 8
 _DESCRIBED = "document.activeElement.outerHTML.slice(0, 80)"
@@ -110,9 +115,7 @@ class ConsolePage(Chromium):
     def until_over(self):
         """Wait until the command that was started has ended; returns the text of its page."""
         self.until_at("/acts/")
-        over = "!!document.querySelector('[data-over]')"
-        # The page is loaded once more at the end of its command, and has no text meanwhile.
-        return until(lambda: self.evaluate(over) and self.text())
+        return until(lambda: self.evaluate(_OVER))
 
     def type(self, text):
         """Type a text where the focus is."""

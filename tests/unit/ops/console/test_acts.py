@@ -64,7 +64,6 @@ def test_an_act_needs_a_reason_and_one_that_can_not_be_undone_a_number(act, reas
         ("segrelay backfill start …; segrelay redis acknowledge", None, {}),
         ("segrelay resume", None, {}),
         ("segrelay resume --all", None, {}),
-        ("restart these workers", None, {}),
     ],
 )
 def test_a_problems_command_becomes_a_button_if_it_is_an_act(command, act, values):
