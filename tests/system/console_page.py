@@ -33,7 +33,6 @@ document.readyState === 'complete'
 """The page of a command is loaded once more when the command ends."""
 _CODES = {"Enter": 13, "Tab": 9, "Escape": 27}
 _SHIFT = 8
-_DESCRIBED = "document.activeElement.outerHTML.slice(0, 80)"
 
 
 @cache
@@ -139,6 +138,6 @@ class ConsolePage(Chromium):
         for _ in range(200):
             if self.evaluate(f"document.activeElement.matches({json.dumps(selector)})"):
                 return
-            seen.append(self.evaluate(_DESCRIBED))
+            seen.append(self.evaluate("document.activeElement.outerHTML.slice(0, 80)"))
             self.press("Tab")
         raise AssertionError(f"No Tab leads to {selector!r}, but to {list(dict.fromkeys(seen))}.")
