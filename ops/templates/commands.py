@@ -19,7 +19,6 @@ from segrelay.ops.templates.workspace import (
     TemplateArgument,
     Workspace,
     full_name,
-    names_in,
     run_cases,
     shipped_models,
     workspace_of,
@@ -238,7 +237,7 @@ app.command()(render)
 app.command("test")(run_cases)
 app.command()(diff)
 remote = typer.Typer()
-app.add_typer(remote, name="remote", help="List or try the templates at Lytics.")
+app.add_typer(remote, name="remote", help="Try the templates at Lytics.")
 
 
 @app.command()
@@ -273,23 +272,6 @@ def push(
         f"{name} is {'replaced' if known else 'created'} at Lytics: {to}",
         notes=[f"Try it there: segrelay template remote test {template} samples/enter.json"],
     )
-
-
-@remote.command("list")
-def list_remote() -> Result:
-    """Show the templates of the account; Lytics does not tell their sources."""
-    workspace, client = _configured()
-    with client as api:
-        found = api.list_templates()
-    ours = {_remote_name(name): name for name in names_in(workspace.folder)}
-    rows = [
-        {key: str(one.get(key) or "") for key in ("name", "id", "type", "description")}
-        | {"here": ours.get(str(one.get("name")), "")}
-        for one in found
-    ]
-    cells = [(r["name"], r["id"], r["type"], r["here"] or "-", r["description"]) for r in rows]
-    columns: TableColumns = ("name", "id", "type", "here", *text_columns("description"))
-    return Result({"templates": rows}, Table(columns, cells))
 
 
 @remote.command("test")
