@@ -304,9 +304,9 @@ def retire(
     notes = []
     if len(held) > known:
         notes.append(
-            f"{len(held) - known:,} are known by a digest only, and stay as they are: `segrelay"
-            f" backfill start SOURCE --audience {slug} --on exit --as-of now` takes out whom a"
-            " source names, such as lytics:SLUG or a file."
+            f"Of {plural(len(held) - known, 'person', 'people')} only the digest is known, so"
+            f" nothing is published: `segrelay backfill start SOURCE --audience {slug} --on exit"
+            " --as-of now` takes out whom a source names, such as lytics:SLUG or a file."
         )
     if syncs:
         notes.append(
