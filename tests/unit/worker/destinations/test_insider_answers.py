@@ -58,6 +58,7 @@ def counted(successful: int, fail: int, errors: Any = None) -> dict[str, Any]:
         (counted(9, 1, {f"users.3.{EMAIL_RULE}": ["invalid email"]}), {3}),
         (counted(9, 2, {"users.3.a": "x", "users.3.b": "y"}), {3}),
         (counted(8, 2, {"users.3.a": "x", "users.3.b": "y"}), {3}),
+        (counted(8, 2, {"users.3.a": ["x", "y"]}), {3}),
         (counted(8, 2, {"users.0": "x", "users.9.b": None}), {0, 9}),
         (counted(10, 0, {"users.3": "bad", "users.4": "bad"}), {3, 4}),
         (counted(0, 10, {f"users.{index}.a": "x" for index in range(10)}), set(range(10))),
