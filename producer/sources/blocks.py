@@ -28,6 +28,7 @@ from segrelay.producer.events.payloads import (
     Payload,
     load,
     loads_exactly,
+    reread,
     values_of,
 )
 from segrelay.producer.sources.opening import LARGEST_PAYLOAD_BYTES, Format, Lines, Opened
@@ -41,7 +42,7 @@ _CUT: Final = b"\n{"
 _STEP_BYTES: Final = 1 << 20
 _LARGEST_BLOCK_BYTES: Final = 2 * LARGEST_PAYLOAD_BYTES
 _PARSED_ROW_BYTES: Final = 1_000
-"""The bytes that count for a parsed row of CSV or Parquet, of which no text is kept."""
+"""The bytes that count for a parsed row of CSV, of which no text is kept."""
 
 
 OnDamage = Callable[[str], object]
@@ -106,7 +107,7 @@ class Block(NamedTuple):
     Attributes:
         line: The line of its first row, from 1; of Parquet the row's number.
         text: JSON objects that are not parsed yet; b"" where there are rows.
-        rows: Parsed.
+        rows: Parsed, or each with the text of its own.
     """
 
     line: int
@@ -115,7 +116,7 @@ class Block(NamedTuple):
 
     def payloads(self) -> Iterator[Payload]:
         """Return the rows, each with its line in the file."""
-        return _payloads(io.BytesIO(self.text), self.line) if self.text else iter(self.rows)
+        return _payloads(io.BytesIO(self.text), self.line) if self.text else map(reread, self.rows)
 
 
 def blocks_of(opened: Opened, columns: Columns, *, first_rows: int = 0) -> Iterator[Block]:

@@ -303,8 +303,9 @@ def read_parquet(opened: Opened) -> Iterator[Payload]:
 def rows_of_batches(batches: Iterable[Any]) -> Iterator[Payload]:
     """Yield a payload for each row of batches of Arrow; its line is its number, from 1.
 
-    A row that holds something without a form in JSON, such as a text that is no UTF-8, is a problem
-    of its own, and keeps the fields that can be read.
+    It has the row's JSON and no value: a text goes to another process in no time. A row that holds
+    something without a form in JSON, such as a text that is no UTF-8, is a problem of its own, and
+    keeps the fields that can be read.
     """
     number = 1
     for batch in batches:
@@ -315,7 +316,7 @@ def rows_of_batches(batches: Iterable[Any]) -> Iterator[Payload]:
                 yield _row_alone(batch.slice(at, 1), number + at)
         else:
             for at, row in enumerate(rows, number):
-                yield Payload(b"", row, at)
+                yield Payload(row, None, at)
         number += len(batch)
 
 
@@ -327,8 +328,8 @@ _WITHOUT_FORM: Final = (TypeError, ValueError, OverflowError)
 """The errors for a value that has no form in JSON."""
 
 
-def _rows_of_batch(batch: Any) -> list[dict[str, Any]]:
-    """Return the rows of a batch in the types of JSON; columns that are null are left out.
+def _rows_of_batch(batch: Any) -> list[bytes]:
+    """Return the rows of a batch as JSON; columns that are null are left out.
 
     Raises:
         TypeError, ValueError, OverflowError: A value has no form in JSON.
@@ -336,16 +337,10 @@ def _rows_of_batch(batch: Any) -> list[dict[str, Any]]:
     last = {name: at for at, name in enumerate(batch.schema.names)}
     columns = [_values(batch.column(at)) for at in last.values()]
     return [
-        orjson.loads(
-            orjson.dumps(
-                {
-                    name: value
-                    for name, value in zip(last, values, strict=True)
-                    if value is not None
-                },
-                default=_plain,
-                option=_OPTIONS,
-            )
+        orjson.dumps(
+            {name: value for name, value in zip(last, values, strict=True) if value is not None},
+            default=_plain,
+            option=_OPTIONS,
         )
         for values in zip(*columns, strict=True)
     ]
@@ -356,11 +351,11 @@ def _row_alone(batch: Any, number: int) -> Payload:
     damaged: list[str] = []
     for at, name in enumerate(batch.schema.names):
         try:
-            row |= _rows_of_batch(batch.select([at]))[0]
+            row |= orjson.loads(_rows_of_batch(batch.select([at]))[0])
         except _WITHOUT_FORM:
             damaged.append(name)
     if not damaged:
-        return Payload(b"", row, number)
+        return Payload(text_of(row), None, number)
     columns = ", ".join(damaged)
     message = f"The row holds a value that is no text, number or time, in {columns}."
     return Payload(text_of(row), None, number, error=message)

@@ -109,7 +109,7 @@ class Bringer:
         """Return the seconds that a command may take: all that are left of the run, at least 1."""
         return max(1.0, self.stop_at - time.monotonic())
 
-    def bring(self, portion: Path, way: Way, lane: tuple[str, str]) -> BringResult:
+    def bring(self, portion: Path, way: Way, lane: str) -> BringResult:
         """Bring a portion in, and repeat it from its beginning until it is surely accepted."""
         brought = BringResult()
         attempt = {"send": self._send, "webhook": self._post, "backfill": self._backfill}[way]
@@ -121,15 +121,16 @@ class Bringer:
         brought.problems.append(f"{portion.name} was never surely in by {way}")
         return brought
 
-    def _send(self, portion: Path, lane: tuple[str, str], brought: BringResult) -> bool:
-        answer = self.rig.command("send", str(portion), "--json", *lane, timeout=self._left_seconds)
+    def _send(self, portion: Path, lane: str, brought: BringResult) -> bool:
+        words = ("send", str(portion), "--json", "--lane", lane)
+        answer = self.rig.command(*words, timeout=self._left_seconds)
         if answer.returncode:
             _note_traceback("send", answer.stderr, brought)
             return False
         _count(orjson.loads(answer.stdout), brought)
         return True
 
-    def _backfill(self, portion: Path, _lane: tuple[str, str], brought: BringResult) -> bool:
+    def _backfill(self, portion: Path, _lane: str, brought: BringResult) -> bool:
         """Read a portion as a job; a reader that was killed is followed by one that resumes."""
         name = portion.stem
         if self._read(brought, "resume", name):
@@ -145,7 +146,7 @@ class Bringer:
         _count(orjson.loads(said), brought)
         return True
 
-    def _post(self, portion: Path, _lane: tuple[str, str], brought: BringResult) -> bool:
+    def _post(self, portion: Path, _lane: str, brought: BringResult) -> bool:
         """Post a portion as Lytics does: in arrays, each repeated until it is answered 200."""
         lines = portion.read_bytes().splitlines()
         while lines and time.monotonic() < self.stop_at:
@@ -188,12 +189,7 @@ def _note_traceback(what: str, said: bytes, brought: BringResult) -> None:
 _PRODUCERS: Final = 3
 _LOOK_SECONDS: Final = 0.1
 _WAYS: Final[tuple[Way, ...]] = ("send", "send", "webhook", "webhook", "backfill")
-_LANES: Final = (
-    ("--lane", "live"),
-    ("--lane", "live"),
-    ("--lane", "backfill"),
-    ("--job", "portion"),
-)
+_LANES: Final = ("live", "live", "backfill")
 
 
 @dataclass(slots=True)
@@ -261,16 +257,12 @@ class Feeder:
     def _bring(self, portion: Path) -> None:
         with self._lock:
             way = self.rng.choice(_WAYS)
-        brought = self.bringer.bring(portion, way, self._lane(portion))
+            lane = self.rng.choice(_LANES)
+        brought = self.bringer.bring(portion, way, lane)
         with self._lock:
             self.confirmed += brought.confirmed
             self.unsure += brought.unsure
             self.problems += brought.problems
-
-    def _lane(self, path: Path) -> tuple[str, str]:
-        with self._lock:
-            option, value = self.rng.choice(_LANES)
-        return option, path.stem if option == "--job" else value
 
     def _publish(self, payloads: Sequence[bytes]) -> None:
         """Publish state events, and start over if Redis was lost in between."""
