@@ -68,9 +68,9 @@ def profile_for(settings: Settings, trigger: Trigger, now: datetime) -> dict[str
     Raises:
         UsageWrong: Its own can't be read, or has no event of its direction.
     """
-    path = settings.sample_path(trigger)
-    if path is None:
+    if not trigger.sample:
         return sample_profile(Direction(trigger.on), now)
+    path = settings.folder / trigger.sample
     for profile in load_profiles(path):
         if entry_of(profile).get("event") == trigger.on:
             return profile

@@ -24,23 +24,8 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from segrelay.worker.errors import NotPermitted, RedisUnavailable
 
-__all__ = [
-    "AsyncPipeline",
-    "AsyncRedis",
-    "NoMaster",
-    "NoScriptError",
-    "Pipeline",
-    "Redis",
-    "RedisError",
-    "ResponseError",
-    "done",
-    "first_raised",
-    "is_master_no_longer",
-    "key_slot",
-    "redis_errors",
-    "refusing_word",
-    "run_through",
-]
+# What comes from the library, which no module outside this folder imports.
+__all__ = ["NoScriptError", "RedisError", "ResponseError", "key_slot"]
 
 
 class NoMaster(exceptions.ConnectionError):

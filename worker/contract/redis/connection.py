@@ -57,8 +57,7 @@ from segrelay.worker.contract.settings.sections import RedisSettings
 from segrelay.worker.contract.settings.values import EMBEDDED
 from segrelay.worker.errors import NotPermitted, RedisMismatch, RedisUnavailable
 
-LEAST_REDIS: Final = (7, 2)
-LEAST_VALKEY: Final = (8, 0)
+_LEAST: Final = {"redis": (7, 2), "valkey": (8, 0)}
 
 _SYNC_LOSS: Final = "a crash of its machine or process can lose events that were accepted"
 
@@ -68,8 +67,12 @@ def why_unfit(info: Mapping[str, Any], found_by: FoundBy) -> str:
     if info.get("cluster_enabled") == 1 and found_by != "cluster":
         return "it is a Redis Cluster; write redis+cluster:// in redis.url"
     # Valkey calls itself Redis 7.2.4 for old clients.
-    version = str(info.get("valkey_version") or info.get("redis_version") or "0")
-    return why_outdated(version, is_valkey="valkey_version" in info)
+    name = "valkey" if "valkey_version" in info else "redis"
+    version, least = str(info.get(f"{name}_version") or "0"), _LEAST[name]
+    if tuple(int(number) for number in re.findall(r"\d+", version)[:2]) >= least:
+        return ""
+    name = name.capitalize()
+    return f"it is {name} {version}; at least {name} {least[0]}.{least[1]} is needed"
 
 
 def why_not_yet(info: Mapping[str, Any]) -> str:
@@ -128,16 +131,6 @@ def weaknesses(
             f" not confirmed yet loses what the others have; set redis.replicas to {there}"
         )
     return found
-
-
-def why_outdated(version: str, *, is_valkey: bool) -> str:
-    """Say why a version is too old; empty where it is not."""
-    least = LEAST_VALKEY if is_valkey else LEAST_REDIS
-    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
-    if numbers >= least:
-        return ""
-    name = "Valkey" if is_valkey else "Redis"
-    return f"it is {name} {version}; at least {name} {least[0]}.{least[1]} is needed"
 
 
 TIMEOUT_SECONDS: Final = 5.0

@@ -55,15 +55,7 @@ from segrelay.worker.contract.settings.values import (
 )
 from segrelay.worker.errors import ConfigurationInvalid
 
-__all__ = [
-    "DEFAULT_AUDIENCE_ATTRIBUTE",
-    "Authorization",
-    "Destination",
-    "Settings",
-    "Trigger",
-    "load_settings",
-    "settings_path",
-]
+__all__ = ["DEFAULT_AUDIENCE_ATTRIBUTE", "Authorization", "Destination", "Trigger"]
 
 FILE_NAME: Final = "segrelay.toml"
 FILE_VARIABLE: Final = "SEGRELAY_CONFIG"
@@ -166,10 +158,6 @@ class Settings(Frozen):
     def authorization_of(self, destination: Destination) -> Authorization | None:
         """Return the authorization of a destination, or None if it has none."""
         return self.authorizations.get(destination.authorization)
-
-    def sample_path(self, trigger: Trigger) -> Path | None:
-        """Return the path of the trigger's own sample, or None if a shipped one is used."""
-        return self.folder / trigger.sample if trigger.sample else None
 
 
 def settings_path(path: Path | None, environ: Mapping[str, str]) -> Path:

@@ -48,8 +48,6 @@ from segrelay.worker.contract.settings.values import (
     wrong,
 )
 
-MOST_RESULTS: Final = 10_000
-MOST_BYTES: Final = 5_000_000
 _STATUS: Final = re.compile(r"[1-5](?:[0-9]{2}|xx)")
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]*")
 _HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
@@ -173,13 +171,13 @@ class HttpRequests(Frozen):
     encoding: Literal["json", "ndjson", "form", "text"] = "json"
     """The way in which the results of the template are written: as JSON, as lines of JSON, as the
     fields of a form, or, if it is a text, as it is."""
-    results: Whole = Field(default=1, ge=1, le=MOST_RESULTS)
+    results: Whole = Field(default=1, ge=1, le=10_000)
     """The number of results that share a request, as a JSON array; 1: each goes alone."""
     envelope: TextOrTemplate = ""
     """The key of the object in which the array of results stands, or `{ template = … }`, which gets
     the array as `event.get("results")` and yields the whole body; empty: the array itself is sent,
     or the one result."""
-    max_bytes: Whole = Field(default=MOST_BYTES, ge=1_000, le=50_000_000)
+    max_bytes: Whole = Field(default=5_000_000, ge=1_000, le=50_000_000)
     """The largest size of a request, in bytes."""
     success: tuple[Status, ...] = Field(default=("2xx",), min_length=1)
     """Statuses that mean yes."""

@@ -51,8 +51,6 @@ DEFAULT_FLAG_PREFIX: Final = "lytics_in_"
 """The default beginning of the names of boolean attributes that stand for one audience each."""
 
 ALL_AUDIENCES: Final = "*"
-MOST_PARTITIONS: Final = 1_024
-MOST_REPLICAS: Final = 10
 _FLAG_PREFIX: Final = re.compile(r"[a-z0-9_]+")
 
 
@@ -80,12 +78,12 @@ class RedisSettings(Section):
     to be given, because Celery needs a single Redis, or Sentinels."""
     data_dir: Place = Field(default=Path(".segrelay"), validate_default=True)
     """The folder of the embedded Redis' files, relative to the configuration."""
-    replicas: Whole = Field(default=0, ge=0, le=MOST_REPLICAS)
+    replicas: Whole = Field(default=0, ge=0, le=10)
     """The number of replicas that must have written an event, an intent or a result to their disks
     before it counts as accepted, noted or settled. With all of a master's replicas, a failover
     loses nothing that was acknowledged; while one of them is away, nothing is accepted or sent. See
     [production.md](production.md#redis-behind-sentinels)."""
-    partitions: Whole = Field(default=16, ge=1, le=MOST_PARTITIONS)
+    partitions: Whole = Field(default=16, ge=1, le=1_024)
     """The number of shares into which the profiles of a destination are divided. It is written into
     Redis at first use, and stays; see [production.md](production.md#the-number-of-partitions)."""
     high_water: Whole = Field(default=1_000_000, ge=1)

@@ -5,7 +5,6 @@ import pytest
 from segrelay.worker.contract.redis.connection import (
     weaknesses,
     why_not_yet,
-    why_outdated,
     why_unfit,
 )
 
@@ -70,14 +69,14 @@ def test_one_that_loads_or_follows_is_waited_for_and_an_old_one_or_a_cluster_unf
 
 
 @pytest.mark.parametrize(
-    ("version", "is_valkey", "fits"),
+    ("version", "server", "fits"),
     [
-        ("7.2.0", False, True),
-        ("7.0.15", False, False),
-        ("8.0.0", True, True),
-        ("7.2.9", True, False),
-        ("unknown", False, False),
+        ("7.2.0", "redis", True),
+        ("7.0.15", "redis", False),
+        ("8.0.0", "valkey", True),
+        ("7.2.9", "valkey", False),
+        ("unknown", "redis", False),
     ],
 )
-def test_redis_7_2_and_valkey_8_are_the_oldest(version, is_valkey, fits):
-    assert (why_outdated(version, is_valkey=is_valkey) == "") is fits
+def test_redis_7_2_and_valkey_8_are_the_oldest(version, server, fits):
+    assert (why_unfit({f"{server}_version": version}, "") == "") is fits
