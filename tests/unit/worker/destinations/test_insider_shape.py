@@ -28,36 +28,6 @@ from tests.unit.worker.destinations.shaping import (
 )
 
 
-def test_the_pages_entrance_body_is_made_valid() -> None:
-    result = API.shape(body(1), *UPSERT, NOW_US)
-
-    assert isinstance(result, Shaped)
-    assert result.dropped == ()
-    user = result.users[0]
-    assert "insider_id" not in user
-    assert user["identifiers"] == {"email": "ann1@example.com", "custom": {"lytics_last_uid": "u1"}}
-    custom = user["attributes"].pop("custom")
-    assert user["attributes"] == {
-        "email": "ann1@example.com",
-        "phone_number": "+14155550001",
-        "name": "Ann",
-        "surname": "Example",
-        "gender": "F",
-        "age": 34,
-        "language": "en_US",
-        "country": "US",
-        "city": "Springfield",
-        "email_optin": True,
-        "sms_optin": False,
-    }
-    assert custom["score_consistency"] == 41
-    assert "score_recency" not in custom
-    assert custom["lytics_computed_attr"] == ["vip", "new", "newsletter"]
-    assert user["not_append"] is True
-    assert user["events"][0]["timestamp"] == "2026-11-01T10:00:00.872199Z"
-    assert user["events"][0]["event_params"]["custom"]["origin"] == "Lytics"
-
-
 def test_the_rendered_body_is_not_changed() -> None:
     given_body = body(1)
     text = orjson.dumps(given_body)
