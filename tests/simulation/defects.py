@@ -92,8 +92,8 @@ DEFECTS = {
     ),
     "erasing waits for an answer that can not come any more": Defect(
         "ops/person.py",
-        "if all(float(ends.get(name, math.inf)) <= now_ms(self.client) for name in own):",
-        "if not own:",
+        "if any(float(ends.get(name, math.inf)) > now_ms(self.client) for name in own):",
+        "if own:",
     ),
     "a settled delivery has no row": Defect(
         f"{_LUA}/settle.lua", "if n_ends > 0 then record(", "if false then record("

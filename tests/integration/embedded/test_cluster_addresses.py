@@ -1,4 +1,4 @@
-"""Nodes of a Cluster that tell an address at which nobody reaches them, and nodes behind TLS."""
+"""Nodes of a Cluster are reached where they announce it: nowhere, or behind TLS."""
 
 import asyncio
 from contextlib import ExitStack, closing
@@ -13,7 +13,7 @@ from segrelay.worker.contract.redis.connection import (
 )
 from segrelay.worker.contract.redis.scripts import ScriptCall, run_each
 from segrelay.worker.errors import RedisUnavailable
-from tests.integration.embedded.test_cluster import COUNT_UP, KEYS, SLOT, elsewhere
+from tests.integration.embedded.test_cluster import COUNT_UP, KEYS
 from tests.tls import Certificates, TlsRelay
 from tests.topologies import LocalCluster
 from tests.waiting import until
@@ -22,37 +22,57 @@ NOWHERE = "192.0.2.1"
 """Reserved for documents: no machine has it."""
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    """A Cluster whose nodes tell clients an address that nobody has."""
-    with LocalCluster(tmp_path_factory.mktemp("cluster"), node_ms=2_000) as started:
-        for port in started.nodes:
-            with node_at(started, port) as node:
-                node.config_set("cluster-announce-client-ipv4", NOWHERE)
-        for port in started.nodes:
-            until(lambda port=port: told_hosts(started, port) == {NOWHERE}, 10)
+@pytest.fixture
+def cluster(tmp_path):
+    with LocalCluster(tmp_path / "cluster", node_ms=2_000, replicas=False) as started:
         yield started
+
+
+def announce(cluster, option, values):
+    """Let each node tell clients another host or port, and wait until all nodes tell them."""
+    for port, value in zip(cluster.nodes, values, strict=True):
+        with node_at(cluster, port) as node:
+            node.config_set(f"cluster-announce-{option}", value)
+    for port in cluster.nodes:
+        until(lambda port=port: told(cluster, port, option) == set(values), 10)
 
 
 def node_at(cluster, port):
     return closing(connect(f"redis://:{cluster.password}@127.0.0.1:{port}"))
 
 
-def told_hosts(cluster, port):
+def told(cluster, port, option):
+    """Return the hosts or ports at which a node says that all are reached."""
     with node_at(cluster, port) as node:
-        told = node.execute_command("CLUSTER", "SLOTS")
-    return {server[0].decode() for _, _, *servers in told for server in servers}
+        slots = node.execute_command("CLUSTER", "SLOTS")
+    servers = [server for _, _, *servers in slots for server in servers]
+    return {server[1] if option == "port" else server[0].decode() for server in servers}
 
 
-def url_of(cluster, ports, scheme="redis", **options):
-    """Return a URL in which nodes are reached at ports of this machine."""
-    nat = ",".join(f"{NOWHERE}:{node}=127.0.0.1:{ours}" for node, ours in ports.items())
-    hosts = ",".join(f"127.0.0.1:{port}" for port in ports.values())
-    return f"{scheme}+cluster://:{cluster.password}@{hosts}?{urlencode(options | {'nat': nat})}"
+def test_all_nodes_are_spoken_to_by_tls(cluster, tmp_path):
+    certificates = Certificates(tmp_path / "certificates")
+    mine = certificates.signed("server", "IP:127.0.0.1")
+    certificate, key = certificates.signed("client", "DNS:client.example.com")
+    with ExitStack() as stack:
+        relays = {
+            port: stack.enter_context(TlsRelay(port, mine, certificates.authority))
+            for port in cluster.nodes
+        }
+        ports = [relay.listens_at for relay in relays.values()]
+        announce(cluster, "port", ports)
+        hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
+        files = {"ssl_certfile": certificate, "ssl_keyfile": key}
+        files |= {"ssl_ca_certs": certificates.authority}
+        url = f"rediss+cluster://:{cluster.password}@{hosts}?{urlencode(files)}"
 
+        wait_ready(url)
+        with closing(connect(url)) as client:
+            cluster.empty()
+            calls = [ScriptCall((key,), (1,)) for key in KEYS]
+            assert run_each(client, COUNT_UP, calls) == [1] * 16
+        assert asyncio.run(read_by(url)) == [b"1"] * 16
 
-def counted_up(client):
-    return run_each(client, COUNT_UP, [ScriptCall((key,), (1,)) for key in KEYS])
+        assert all(relays[port].taken for port in cluster.masters())
 
 
 async def read_by(url):
@@ -63,19 +83,8 @@ async def read_by(url):
         return await pipe.execute()
 
 
-def test_nodes_are_reached_by_the_map_also_where_they_refer_to_another(cluster):
-    url = url_of(cluster, {port: port for port in cluster.nodes})
-    with closing(connect(url, away_seconds=30)) as client:
-        cluster.empty()
-        assert counted_up(client) == [1] * 16
-
-        cluster.move_slot(SLOT, elsewhere(cluster))
-
-        assert counted_up(client) == [2] * 16
-        assert asyncio.run(read_by(url)) == [b"2"] * 16
-
-
-def test_without_the_map_the_nodes_are_not_reached(cluster):
+def test_nodes_that_announce_where_nobody_is_are_not_reached(cluster):
+    announce(cluster, "client-ipv4", [NOWHERE] * len(cluster.nodes))
     hosts = ",".join(f"127.0.0.1:{port}" for port in cluster.nodes)
     url = f"redis+cluster://:{cluster.password}@{hosts}"
 
@@ -84,32 +93,3 @@ def test_without_the_map_the_nodes_are_not_reached(cluster):
         pytest.raises(RedisUnavailable, match=r"did not answer|can't be reached"),
     ):
         client.get(KEYS[0])
-
-
-@pytest.fixture
-def relays(cluster, tmp_path):
-    """Certificates, and a port behind TLS for each node."""
-    certificates = Certificates(tmp_path / "certificates")
-    mine = certificates.signed("server", "IP:127.0.0.1")
-    with ExitStack() as stack:
-        started = {
-            port: stack.enter_context(TlsRelay(port, mine, certificates.authority))
-            for port in cluster.nodes
-        }
-        yield certificates, started
-
-
-def test_all_nodes_are_spoken_to_by_tls(cluster, relays):
-    certificates, started = relays
-    certificate, key = certificates.signed("client", "DNS:client.example.com")
-    ports = {port: relay.listens_at for port, relay in started.items()}
-    files = {"ssl_certfile": certificate, "ssl_keyfile": key}
-    url = url_of(cluster, ports, "rediss", ssl_ca_certs=certificates.authority, **files)
-
-    assert wait_ready(url, replicas=1) == ()
-    with closing(connect(url)) as client:
-        cluster.empty()
-        assert counted_up(client) == [1] * 16
-    assert asyncio.run(read_by(url)) == [b"1"] * 16
-
-    assert all(started[port].taken for port in cluster.masters())
