@@ -164,6 +164,26 @@ def test_a_file_that_is_rewritten_in_place_takes_out_only_who_left(world, export
         assert (world.known(), world.inside()) == (after, after), call
 
 
+def test_exits_wait_where_a_file_goes_on_growing_after_it_was_read(world, exports):
+    exports("1.csv", range(1_500), minutes_ago=60)
+    world.run()
+    newest = exports("2.csv", range(1_400), minutes_ago=20)
+    syncing = world.syncing()
+    while (run := syncing.store.peek()).phase is not Phase.EXITS:
+        assert syncing.step(forced=run.number == 1, is_over=lambda: True).more
+    with newest.open("a") as file:
+        file.writelines(f"p{n}@example.com,Ann\n" for n in range(1_400, 1_500))
+    at = time.time() - 60 * 10
+    os.utime(newest, (at, at))
+
+    while syncing.step().more:
+        pass
+
+    run = syncing.store.peek()
+    assert (run.last["outcome"], run.restarts, run.left) == ("done", 1, 0)
+    assert world.inside() == emails(range(1_500))
+
+
 PACKED = {"csv": bytes, "csv in gzip": gzip.compress, "csv in zstd": zstd.compress}
 """A sample; `tests/unit/producer/sources/test_cuts.py` cuts each form anywhere."""
 
