@@ -119,8 +119,15 @@ async def _work(state: State) -> Done:
         if batch is None:
             state.streams = names
             return done
-        done = Done.SOME
-        progress = await _work_off(batch, end)
+        done, before = Done.SOME, (state.tally.requests, len(state.shut))
+        await _prepare(batch)
+        # 7. to 12. Pack, and carry every request from its send time to its settlement.
+        await _deliver(batch, end)
+        await finish(batch)
+        if batch.closed:
+            state.end(batch.closed.reason, failed=batch.closed.state in {"paused", "broken"})
+        changed = (state.tally.requests, len(state.shut)) != before
+        progress = bool(batch.settled or batch.stopped or changed)
         # 13. Go on until empty, until the slice is over, or live work waits elsewhere.
         goes_on = progress and not state.yields and drain.clock.seconds() < end
         has_all = drain.kinds == (batch.kind,) and batch.is_last
@@ -167,9 +174,8 @@ def _readable(state: State, names: Iterable[str], kind: LaneKind) -> list[str]:
     ]
 
 
-async def _work_off(batch: Batch, end: float) -> bool:
-    """Work off one batch; returns whether anything changed."""
-    state = batch.state
+async def _prepare(batch: Batch) -> None:
+    """Find out what of a batch has to be sent, and shape it; settle the rest."""
     # 4. Ask the ledger. Of the rest, only what no other of the batch supersedes goes on.
     digests = list(dict.fromkeys(delivery.digest for delivery in batch.decoded))
     rendering = [delivery.position for delivery in batch.decoded]
@@ -179,15 +185,7 @@ async def _work_off(batch: Batch, end: float) -> bool:
     going = contend(ask_ledger(known, batch))
     # 5. Render, 6. shape.
     await render_and_shape(going, batch, _yields)
-    settled = await batch.settle_unsent()
-    # 7. to 12. Pack, and carry every request from its send time to its settlement.
-    requests, shut = state.tally.requests, len(state.shut)
-    await _deliver(batch, end)
-    await finish(batch)
-    if batch.closed:
-        state.end(batch.closed.reason, failed=batch.closed.state in {"paused", "broken"})
-    did = settled or batch.stopped or state.tally.requests > requests
-    return bool(did) or len(state.shut) > shut
+    await batch.settle_unsent()
 
 
 async def _deliver(batch: Batch, end: float) -> None:

@@ -491,7 +491,12 @@ class HttpSender:
         client = self._client((request.networks, request.authority))
         outgoing = _build(client, request, progress)
         try:
-            await _exchange_in_time(client, outgoing, progress, deadline_seconds)
+            try:
+                async with asyncio.timeout(deadline_seconds):
+                    await progress.read(await client.send(outgoing, stream=True))
+            except BaseException:
+                await drop_remains(client, progress.watch)
+                raise
         except _WithheldError:
             return NoAnswer(Silence.WITHHELD, possibly_applied=False)
         except TimeoutError:
@@ -549,36 +554,6 @@ def _build(
         raise _unwritable() from None
 
 
-async def _exchange_in_time(
-    client: httpx.AsyncClient, outgoing: httpx.Request, progress: _Progress, deadline_seconds: float
-) -> None:
-    try:
-        async with asyncio.timeout(deadline_seconds):
-            await _exchange(client, outgoing, progress)
-    except BaseException:
-        await drop_remains(client, progress.watch)
-        raise
-
-
-async def _exchange(
-    client: httpx.AsyncClient, outgoing: httpx.Request, progress: _Progress
-) -> None:
-    response = await client.send(outgoing, stream=True)
-    try:
-        progress.status = response.status_code
-        progress.headers = response.headers
-        async for chunk in response.aiter_bytes():
-            progress.take(chunk)
-            if progress.truncated:
-                return
-        progress.is_whole = True
-    finally:
-        await response.aclose()
-        # httpx ties an answer and its stream to each other, and the body of the request would stay
-        # in memory with them until the garbage collector comes.
-        response.stream = _NO_STREAM
-
-
 def refuse(request: OutgoingRequest) -> None:
     """Refuse a request to a URL that may never be sent to, even if the configuration passed.
 
@@ -618,7 +593,6 @@ class _Progress:
         self.is_written = False
         self.has_headers_out = False
         self.is_whole = False
-        self.truncated = False
         self.status = 0
         self.headers: Mapping[str, str] = {}
         self._body = bytearray()
@@ -631,10 +605,21 @@ class _Progress:
         elif event == _HEADERS_OUT:
             self.has_headers_out = True
 
-    def take(self, chunk: bytes) -> None:
-        room = MOST_ANSWER_BYTES - len(self._body)
-        self._body += chunk[:room]
-        self.truncated = len(chunk) > room
+    async def read(self, response: httpx.Response) -> None:
+        """Read an answer to its end, or until it is too long."""
+        self.status, self.headers = response.status_code, response.headers
+        try:
+            async for chunk in response.aiter_bytes():
+                room = MOST_ANSWER_BYTES - len(self._body)
+                self._body += chunk[:room]
+                if len(chunk) > room:
+                    return
+            self.is_whole = True
+        finally:
+            await response.aclose()
+            # httpx ties an answer and its stream to each other, and the body of the request would
+            # stay in memory with them until the garbage collector comes.
+            response.stream = _NO_STREAM
 
     def answer(self) -> Answer:
         return Answer(

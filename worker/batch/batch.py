@@ -273,14 +273,13 @@ class Batch:
         """Remove the parts that hold no more deliveries."""
         self.parts = [part for part in self.parts if part.deliveries]
 
-    async def settle_unsent(self) -> bool:
-        """Settle deliveries that need no request; returns whether there were any."""
+    async def settle_unsent(self) -> None:
+        """Settle deliveries that need no request."""
         skipped, self.skipped = self.skipped, []
         failed, self.failed = self.failed, []
         settled = [*skipped, *await self.dead(failed)]
         if settled:
             await self.write(Settlement(settled=settled))
-        return bool(settled)
 
     async def write(self, settlement: Settlement, *, tried: Iterable[bytes] = ()) -> int:
         """Write a settlement with ledgers; return the intent's end in doubt (ms), or 0.

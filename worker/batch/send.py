@@ -15,6 +15,7 @@ from segrelay.worker.batch.conclude import conclude, conclude_unfinished
 from segrelay.worker.batch.delivery import Failure
 from segrelay.worker.batch.pack import put_in_envelope, reduce
 from segrelay.worker.batch.partition import Drain, IntendedDelivery, Intent, Settlement
+from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.words import Death
 from segrelay.worker.core.gate import APART, LIVE_FIRST, Closed, Open
 from segrelay.worker.core.verdicts import (
@@ -61,7 +62,13 @@ async def send(batch: Batch, request: Request) -> None:
         ]
         request.intent = Intent(secrets.token_hex(8), tuple(rows))
         request.intent_ms = await batch.drain.partition.intent(request.intent)
-        await _send(batch, request)
+        try:
+            verdict = await _exchange(batch, request)
+        except ConfigurationInvalid as error:
+            await _give_back(batch, request)
+            await _unsendable(batch, request, error.message)
+        else:
+            await _obey(batch, request, verdict)
     finally:
         batch.done(request)
 
@@ -117,24 +124,9 @@ async def may_write(batch: Batch, request: Request) -> bool:
     return may
 
 
-async def _send(batch: Batch, request: Request) -> None:
-    """Send a request whose intent is written, and do what follows from the answer."""
-    drain = batch.drain
-    request.begun_seconds = drain.clock.seconds()
-    try:
-        request.answer = await _answer(batch, request)
-        verdict = _verdict(request)
-    except ConfigurationInvalid as error:
-        await _give_back(batch, request)
-        await _unsendable(batch, request, error.message)
-        return
-    except SegrelayError:
-        raise
-    except Exception as error:  # noqa: BLE001 - it costs this one request
-        verdict = Unreadable(log_bug(error, "request.failed"))
-        request.answer = NoAnswer(Silence.CUT, possibly_applied=True)
-    request.elapsed_seconds = drain.clock.seconds() - request.begun_seconds
-    answer = request.answer
+async def _obey(batch: Batch, request: Request, verdict: Verdict) -> None:
+    """Do what follows from the answer to a request, or from the lack of one."""
+    drain, answer = batch.drain, request.answer
     if isinstance(answer, NoAnswer) and answer.is_ours:
         # It says nothing about the destination.
         await _give_back(batch, request)
@@ -183,11 +175,47 @@ async def _look(batch: Batch) -> Mapping[str, Open | Closed]:
     return looks
 
 
-async def _answer(batch: Batch, request: Request) -> Answer | NoAnswer:
-    """Send a request; it is cut off when the lease is lost, or the time to stop is over."""
-    trigger, drain = request.trigger, batch.drain
+async def _exchange(batch: Batch, request: Request) -> Verdict:
+    """Send a request whose intent is written, and return what its answer means.
+
+    It is cut off when the lease is lost, or the time to stop is over.
+
+    Raises:
+        ConfigurationInvalid: Nothing was sent; see `Sender.send`.
+    """
+    drain = batch.drain
+    request.begun_seconds = drain.clock.seconds()
+
+    async def permit() -> bool:
+        return await may_write(batch, request)
+
+    try:
+        sending = asyncio.ensure_future(
+            drain.sender.send(
+                _outgoing(drain.keys, request), drain.request_deadline_seconds, permit
+            )
+        )
+        while not (sending.done() or drain.is_cut):
+            await asyncio.wait({sending}, timeout=LOOK_SECONDS)
+        if sending.cancel():
+            await asyncio.wait({sending})
+            request.answer = NoAnswer(Silence.STOPPED, possibly_applied=request.may_be_out)
+        else:
+            request.answer = sending.result()
+        verdict = _verdict(request)
+    except SegrelayError:
+        raise
+    except Exception as error:  # noqa: BLE001 - it costs this one request
+        verdict = Unreadable(log_bug(error, "request.failed"))
+        request.answer = NoAnswer(Silence.CUT, possibly_applied=True)
+    request.elapsed_seconds = drain.clock.seconds() - request.begun_seconds
+    return verdict
+
+
+def _outgoing(keys: PartitionKeys, request: Request) -> OutgoingRequest:
+    trigger = request.trigger
     deliveries = (
-        f"{drain.keys.destination}|{delivery.position}|{delivery.digest.hex()}"
+        f"{keys.destination}|{delivery.position}|{delivery.digest.hex()}"
         for delivery in request.deliveries
     )
     headers = {
@@ -195,7 +223,7 @@ async def _answer(batch: Batch, request: Request) -> Answer | NoAnswer:
         **trigger.headers,
         **trigger.api.signature(request.url, request.body),
     }
-    outgoing = OutgoingRequest(
+    return OutgoingRequest(
         request.url,
         headers,
         trigger.params,
@@ -206,19 +234,6 @@ async def _answer(batch: Batch, request: Request) -> Answer | NoAnswer:
         trigger.token_of,
         trigger.authority,
     )
-
-    async def permit() -> bool:
-        return await may_write(batch, request)
-
-    sending = asyncio.ensure_future(
-        drain.sender.send(outgoing, drain.request_deadline_seconds, permit)
-    )
-    while not (await asyncio.wait({sending}, timeout=LOOK_SECONDS))[0]:
-        if drain.is_cut:
-            sending.cancel()
-            await asyncio.wait({sending})
-            return NoAnswer(Silence.STOPPED, possibly_applied=request.may_be_out)
-    return sending.result()
 
 
 async def _unsendable(batch: Batch, request: Request, message: str) -> None:

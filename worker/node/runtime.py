@@ -163,10 +163,10 @@ class Runtime:
             raise UsageWrong(f"There is no partition {partition}: they go from 0 to {last}.")
         self.upkeep.look()
         try:
-            drain = self._drain(
+            prepared = self._prepare(
                 PartitionKeys(destination, partition), stop, live_waits, kinds, batch_entries
             )
-            tally, queue = self.runner.run(drain)
+            tally, queue = self.runner.run(run(self.runner.run(prepared)))
         except RedisMismatch:
             # Another process was the first to claim a Redis that had come back empty.
             before = PROTECTION.secret_id
@@ -205,14 +205,15 @@ class Runtime:
         self.lease_keeper.close()
         self.runner.close()
 
-    async def _drain(
+    async def _prepare(
         self,
         partition_keys: PartitionKeys,
         stop: Stop,
         live_waits_here: Callable[[], bool],
         kinds: tuple[LaneKind, ...],
         batch_entries: int,
-    ) -> tuple[Tally, str]:
+    ) -> Drain:
+        """Read what stands in the way of a drain, and return the drain."""
         queued_since: float | None = None
 
         async def live_waits() -> bool:
@@ -252,7 +253,7 @@ class Runtime:
             most_bytes=log_bytes(self.settings),
             reads_along=ASK_NAMES if not self.client.is_cluster else (),
         )
-        drain = Drain(
+        return Drain(
             keys=partition_keys,
             partition=partition,
             gate=gate,
@@ -280,7 +281,6 @@ class Runtime:
             kinds=kinds,
             batch_entries=batch_entries,
         )
-        return await run(drain)
 
     async def _names(self, partition: RedisPartition) -> None:
         """Learn all numbers, which one server has told together with the lease."""
