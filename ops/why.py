@@ -306,8 +306,8 @@ class Obstacles:
         ends = [
             intent.open_until_ms
             for intent in self.intents[entry.stream.partition]
-            for row in intent.deliveries
-            if header and row.digest == header.digest and row.position != own
+            for position, other in intent.deliveries
+            if header and other.digest == header.digest and position != own
         ]
         if ends and max(ends) > self.standing.now_ms:
             yield (

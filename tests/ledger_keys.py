@@ -1,9 +1,11 @@
-"""Finding the ledgers among keys, the end of their retention, and keys with people's data."""
+"""Ledgers among keys, the end of their retention, events for them, and keys with people's data."""
 
 import re
 
+from segrelay.worker.contract.events import UNREADABLE
 from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys
 from segrelay.worker.contract.ledger import LAPSING_FORMAT
+from segrelay.worker.core.ledger import LedgerEvent
 
 PERSONAL = re.compile(
     rb"\{quarantine\}:|\{[^{}]+:\d+\}(s:"
@@ -32,3 +34,9 @@ def lapsing_text(ends_ms, record=b""):
 def lapses_at_ms(text):
     """Return when the retention of a stored record ends (ms); 0 = it never lapses."""
     return int.from_bytes(text[1:7], "big") if text[:1] == bytes([LAPSING_FORMAT]) else 0
+
+
+def ledger_event(time_us, direction, trigger, audience=0, *, profile_hash=0, **flags):
+    """Return an event of a trigger and an audience, given by their numbers."""
+    header = UNREADABLE._replace(time_us=time_us, direction=direction, **flags)
+    return LedgerEvent(header, (audience, trigger), profile_hash)

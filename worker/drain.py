@@ -94,9 +94,10 @@ async def _take_over(holding: TakenPartition, state: State) -> None:
     vanished = [intent for intent in holding.intents if not intent.open_until_ms]
     if not vanished:
         return
-    rows = [delivery for intent in vanished for delivery in intent.deliveries]
-    await drain.numbers.learn({row.audience for row in rows}, {row.trigger for row in rows})
-    digests = list(dict.fromkeys(row.digest for row in rows))
+    headers = [header for intent in vanished for _, header in intent.deliveries]
+    triggers = {trigger for intent in vanished for trigger in intent.triggers}
+    await drain.numbers.learn({header.audience for header in headers}, triggers)
+    digests = list(dict.fromkeys(header.digest for header in headers))
     texts = await drain.partition.ledgers(digests)
     end_ms = await drain.partition.intents_in_doubt(
         [intent.intent_id for intent in vanished],

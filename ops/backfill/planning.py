@@ -119,15 +119,9 @@ class JobPlan:
         records = read_records(self._client, partition, [new.header.digest for new in deliveries])
         for new, record in zip(deliveries, records, strict=True):
             header, one = new.header, self.triggers[new.trigger]
-            event = LedgerEvent(
-                header.time_us,
-                header.direction,
-                self._names.number_of_trigger(new.trigger),
-                self._names.number_of(header.audience),
-                state=header.state,
-                again=header.again,
-            )
-            why = judge(record, event) if record.items else None
+            names = self._names
+            key = (names.number_of(header.audience), names.number_of_trigger(new.trigger))
+            why = judge(record, LedgerEvent(header, key)) if record.items else None
             if why:
                 one.known[why] += 1
                 continue

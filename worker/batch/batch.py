@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from segrelay.worker.batch.delivery import Delivery, LoadedTrigger
-from segrelay.worker.batch.partition import Drain, Intent, LedgerText, Settlement, State
+from segrelay.worker.batch.partition import Drain, Intent, Settlement, State
 from segrelay.worker.contract.events import decode_profile
 from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.words import LIVE, Death, Skip
@@ -294,10 +294,9 @@ class Batch:
         told = dict.fromkeys([d.digest for d in settlement.settled if d.tells])
         async with self._settling:
             records = self.records
-            ledgers = {digest: LedgerText.of(records[digest]) for digest in (*told, *tried)}
             whole = replace(
                 settlement,
-                ledgers=ledgers,
+                ledgers={digest: records[digest] for digest in (*told, *tried)},
                 responses=self.drain.responses.of(settlement, self.state.now_ms()),
             )
             end_ms = await self.drain.partition.settle(whole)

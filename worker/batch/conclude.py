@@ -157,9 +157,8 @@ def _may_have_been_sent(batch: Batch, delivery: Delivery) -> bool:
     items = batch.records[delivery.digest].items
     if not items:
         return False
-    event = delivery.event
-    item = items.get((event.audience, event.trigger))
-    return item is not None and item.tried_us == event.time_us
+    item = items.get(delivery.event.key)
+    return item is not None and item.tried_us == delivery.header.time_us
 
 
 async def _accepted(batch: Batch, request: Request, verdict: Accepted) -> Mapping[str, int]:
@@ -516,7 +515,7 @@ def undone(
         record: The ledger of its profile.
         names: Triggers by their numbers; of others nothing can be told.
     """
-    header, audience = delivery.header, delivery.event.audience
+    header, (audience, _) = delivery.header, delivery.event.key
     direction, time_us = standing(record, audience) or (Direction.CHANGE, 0)
     if Direction.CHANGE in (direction, header.direction) or direction is header.direction:
         return

@@ -23,7 +23,7 @@ from segrelay.worker.contract.events import (
 from segrelay.worker.contract.keys import PartitionKeys, outcome_field, split_stream_name
 from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.protection import DEAD_LETTERS, PROTECTION
-from segrelay.worker.contract.words import Death, Direction, Skip
+from segrelay.worker.contract.words import Death, Skip
 from segrelay.worker.core.ledger import LedgerEvent, with_delivered, with_tried, with_whole_list
 from segrelay.worker.core.messages import normalise_message
 from segrelay.worker.destinations.api import Answer, Api, Shaped, ShapingRules
@@ -129,7 +129,6 @@ def unseal_dead_letter(stored: bytes) -> bytes:
 
 
 _NOTHING: Final = Shaped((), {})
-_NO_EVENT: Final = LedgerEvent(0, Direction.CHANGE, 0)
 
 
 @dataclass(slots=True, repr=False, eq=False)
@@ -148,8 +147,8 @@ class Delivery:
         position: `lane|trigger|id`.
         digest: The digest of the delivery's profile.
         loaded: The trigger; known once the delivery is decoded, like the next two.
-        text: The profile as JSON text.
         event: The event as the ledger judges it.
+        text: The profile as JSON text.
         superseded: Older deliveries of its batch that it supersedes; settled together with it.
         body: The rendered text, which a dead letter shows.
         shaped: The body made valid.
@@ -175,8 +174,8 @@ class Delivery:
     position: str = field(init=False)
     digest: bytes = field(init=False)
     loaded: LoadedTrigger = field(init=False)
+    event: LedgerEvent = field(init=False)
     text: bytes = b""
-    event: LedgerEvent = _NO_EVENT
     superseded: tuple[Delivery, ...] = ()
     body: bytes = b""
     shaped: Shaped = _NOTHING
@@ -273,7 +272,7 @@ class Delivery:
     def _after_body(self, record: Record) -> Record:
         """Return the record after the body was sent, which may replace the whole audience list."""
         if self.loaded.api.overwrites(self.shaped):
-            return with_whole_list(record, self.event.time_us)
+            return with_whole_list(record, self.header.time_us)
         return record
 
 

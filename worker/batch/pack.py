@@ -115,7 +115,7 @@ class RequestBuilder:
 
 
 def _event_time(delivery: Delivery) -> tuple[int, bool]:
-    return delivery.event.time_us, delivery.event.direction is Direction.EXIT
+    return delivery.header.time_us, delivery.header.direction is Direction.EXIT
 
 
 FRAME_BYTES: Final = 200
@@ -275,8 +275,8 @@ def _pack(batch: Batch, delivery: Delivery) -> tuple[bytes, ...] | None:
 def _corrected(batch: Batch, delivery: Delivery, record: Record) -> Shaped | NotSendable:
     """Return the body, corrected by the newer facts in a record."""
     # A repair carries the profile of an older event, so all that the ledger knows is newer.
-    event = delivery.event._replace(time_us=0) if delivery.event.repair else delivery.event
-    newer = knowledge(record, event, batch.drain.numbers.slugs)
+    header = delivery.header._replace(time_us=0) if delivery.header.repair else delivery.header
+    newer = knowledge(record, delivery.event._replace(header=header), batch.drain.numbers.slugs)
     trigger = delivery.loaded
     return trigger.api.correct(delivery.shaped, delivery.header, trigger.rules, newer)
 

@@ -9,18 +9,15 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, Self
 
-import orjson
-
 from segrelay.worker.batch.delivery import Delivery, LoadedTrigger
+from segrelay.worker.contract.events import Header, decode_header, encode_headers
 from segrelay.worker.contract.keys import REACHED_KEPT, PartitionKeys, split_stream_name
-from segrelay.worker.contract.ledger import Record, pack
+from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.printable import plural
-from segrelay.worker.contract.records import read_row
 from segrelay.worker.contract.triggers import Scope, label
-from segrelay.worker.contract.words import BACKFILL, LIVE, Direction
+from segrelay.worker.contract.words import BACKFILL, LIVE
 from segrelay.worker.core.backoff import AfterFailure, Backoff, Wait, after_failure, longest_ms
 from segrelay.worker.core.gate import Closed, LaneKind, Open, SendTime
-from segrelay.worker.core.ledger import may_be_member
 from segrelay.worker.destinations.api import Sender
 
 if TYPE_CHECKING:
@@ -36,22 +33,6 @@ STOP_GRACE_SECONDS: Final = 2.5
 """The seconds that a request may go on after the signal to stop; then it is cut, and in doubt."""
 BATCH_ENTRIES: Final = 2_000
 """The largest number of deliveries in a batch: a full request of 1,000 users for each direction."""
-
-
-class LedgerText(NamedTuple):
-    """A profile's ledger record, packed as Redis keeps it.
-
-    Attributes:
-        lasts: True if it never lapses; else it is kept for the retention.
-    """
-
-    text: bytes
-    lasts: bool = False
-
-    @classmethod
-    def of(cls, record: Record) -> Self:
-        """Pack a record."""
-        return cls(pack(record), may_be_member(record))
 
 
 class ReadRange(NamedTuple):
@@ -73,24 +54,9 @@ class ReadEntries(NamedTuple):
     is_all: bool
 
 
-class IntendedDelivery(NamedTuple):
-    """One delivery as an intent stores it.
-
-    Attributes:
-        position: `lane|trigger|id`; "" = it stands for no delivery and only holds others back.
-    """
-
-    position: str
-    digest: bytes
-    audience: str
-    direction: Direction
-    time_us: int
-    replays: int = 0
-
-    @property
-    def trigger(self) -> str:
-        """Return the name of the delivery's trigger."""
-        return split_stream_name(self.position.rpartition("|")[0])[1] if self.position else ""
+def trigger_at(position: str) -> str:
+    """Return the trigger of the delivery at a position; "" where it stands for none."""
+    return position.split("|")[1] if position else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,37 +64,31 @@ class Intent:
     """The intent that is written before a request.
 
     Args:
-        deliveries: All that the request carries, of whichever triggers.
+        deliveries: All that the request carries, of whichever triggers: their positions
+            (`lane|trigger|id`; "" = it stands for none and only holds others back) and headers.
         open_until_ms: Its end, if it is open (Redis' clock); 0 = the request is under way.
     """
 
     intent_id: str
-    deliveries: tuple[IntendedDelivery, ...]
+    deliveries: tuple[tuple[str, Header], ...]
     open_until_ms: int = 0
 
     @property
     def triggers(self) -> tuple[str, ...]:
         """Return the names of the triggers whose deliveries the intent holds."""
-        streams = dict.fromkeys(d.position.rpartition("|")[0] for d in self.deliveries)
-        return tuple(dict.fromkeys(split_stream_name(name)[1] if name else "" for name in streams))
+        return tuple(dict.fromkeys(trigger_at(position) for position, _ in self.deliveries))
 
     def dumps(self) -> bytes:
-        """Return the text that Redis keeps."""
-        rows = [
-            [d.position, d.digest.hex(), d.audience, d.direction.value, d.time_us, d.replays]
-            for d in self.deliveries
-        ]
-        return orjson.dumps(rows)
+        """Return the text that Redis keeps: a line for each delivery."""
+        headers = encode_headers([header for _, header in self.deliveries])
+        pairs = zip(self.deliveries, headers, strict=True)
+        return b"\n".join([b"%b %b" % (at.encode(), header) for (at, _), header in pairs])
 
     @classmethod
     def loads(cls, intent_id: str, text: bytes, open_until_ms: int) -> Intent:
         """Read an intent from the text that `dumps` returned."""
-        deliveries = tuple(
-            read_row(
-                IntendedDelivery, (position, bytes.fromhex(who), audience, Direction(to), *more)
-            )
-            for position, who, audience, to, *more in orjson.loads(text)
-        )
+        lines = [line.partition(b" ") for line in text.split(b"\n")]
+        deliveries = tuple((at.decode(), decode_header(header)) for at, _, header in lines)
         return cls(intent_id, deliveries, open_until_ms)
 
 
@@ -178,8 +138,8 @@ class Settlement:
         settled: Deliveries, each with its outcome.
         intent_id: Of the request; "" = no request was made.
         open_seconds: The time for which the intent stays open; 0 = it is closed.
-        ledgers: By digest, one text per profile: its packed record at the moment of writing. It is
-            written if a request was made, or if a delivery that it tells of was still there.
+        ledgers: By digest, each profile's record at the moment of writing. It is written if a
+            request was made, or if a delivery that it tells of was still there.
         waits: By trigger; None = it waits no longer.
         backoffs: By position. Backoffs of deliveries that are gone are not kept.
         counts: Additions to further fields of `counts`.
@@ -192,7 +152,7 @@ class Settlement:
     settled: Sequence[Delivery] = ()
     intent_id: str = ""
     open_seconds: float = 0.0
-    ledgers: Mapping[bytes, LedgerText] = field(default_factory=dict)
+    ledgers: Mapping[bytes, Record] = field(default_factory=dict)
     waits: Mapping[str, Wait | None] = field(default_factory=dict)
     backoffs: Mapping[str, Backoff] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -450,7 +410,7 @@ class State:
             if state.is_former(name, wait.edition):
                 state.waits[name] = Wait()
         for position, backoff in holding.backoffs.items():
-            if state.is_former(position.split("|")[1], backoff.edition):
+            if state.is_former(trigger_at(position), backoff.edition):
                 del state.backoffs[position]
         for name, hold in holding.holds.items():
             if state.is_former(split_stream_name(name)[1], hold.edition):
@@ -506,8 +466,8 @@ class State:
     def keep_open(self, intent: Intent) -> None:
         """Make other events of an intent's profiles wait until its end."""
         positions: dict[bytes, list[str]] = {}
-        for delivery in intent.deliveries:
-            positions.setdefault(delivery.digest, []).append(delivery.position)
+        for position, header in intent.deliveries:
+            positions.setdefault(header.digest, []).append(position)
         for digest, own in positions.items():
             self.waiting.setdefault(digest, []).append((intent.open_until_ms, frozenset(own)))
 

@@ -16,14 +16,21 @@ from typing import TYPE_CHECKING, Final, Self
 
 from segrelay.worker.batch.batch import Batch
 from segrelay.worker.batch.delivery import Delivery
-from segrelay.worker.batch.partition import Hold, Intent, LedgerText, ReadEntries, ReadRange, State
+from segrelay.worker.batch.partition import (
+    Hold,
+    Intent,
+    ReadEntries,
+    ReadRange,
+    State,
+    trigger_at,
+)
 from segrelay.worker.contract.events import (
     UNKNOWN_FORMAT,
     decode_header,
     decode_profile,
 )
 from segrelay.worker.contract.keys import split_stream_name
-from segrelay.worker.contract.ledger import unpack_all
+from segrelay.worker.contract.ledger import Record, unpack_all
 from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.words import Death, Direction
 from segrelay.worker.core.ledger import (
@@ -265,21 +272,21 @@ _IN_DOUBT: Final = "An earlier request got no sure answer: this event may have b
 
 def ledgers_after(
     intents: Sequence[Intent], texts: Mapping[bytes, bytes | None], numbers: RedisNumbers
-) -> dict[bytes, LedgerText]:
+) -> dict[bytes, Record]:
     """Return, by digest, the ledgers after requests whose result nobody knows.
 
     Ledgers that can't be read are left as they are.
     """
     records, _ = unpack_all(texts)
     for intent in intents:
-        for row in intent.deliveries:
-            if row.digest not in records:
+        for position, header in intent.deliveries:
+            if header.digest not in records:
                 continue
-            audience, trigger = numbers.audience(row.audience), numbers.trigger(row.trigger)
-            event = LedgerEvent(row.time_us, row.direction, trigger, audience, replays=row.replays)
-            tried = with_tried(records[row.digest], event)
-            records[row.digest] = with_whole_list(tried, row.time_us)
-    return {digest: LedgerText.of(record) for digest, record in records.items()}
+            trigger = numbers.trigger(trigger_at(position))
+            event = LedgerEvent(header, (numbers.audience(header.audience), trigger))
+            tried = with_tried(records[header.digest], event)
+            records[header.digest] = with_whole_list(tried, header.time_us)
+    return records
 
 
 async def decode_batch(batch: Batch, deliveries: Sequence[Delivery], *, entries: int) -> None:
@@ -295,7 +302,7 @@ def decode_deliveries(deliveries: Sequence[Delivery], batch: Batch) -> list[Deli
     """Decode deliveries. Unreadable ones die; those beyond `OPEN_BYTES` stay in their streams."""
     decoded: list[Delivery] = []
     size = 0
-    numbers, known = batch.drain.numbers, dict[tuple[str, str], tuple[int, int]]()
+    numbers, keys = batch.drain.numbers, dict[tuple[str, str], tuple[int, int]]()
     for delivery in deliveries:
         if size > OPEN_BYTES:
             break
@@ -315,14 +322,16 @@ def decode_deliveries(deliveries: Sequence[Delivery], batch: Batch) -> list[Deli
             batch.fail(delivery, Death.UNREADABLE, error.message)
             continue
         size += len(text)
-        trigger, audience = delivery.trigger, delivery.header.audience
-        numbered = known.get((trigger, audience))
-        if numbered is None:
-            numbered = (numbers.trigger(trigger), numbers.audience(audience))
-            known[trigger, audience] = numbered
+        trigger, header = delivery.trigger, delivery.header
+        key = keys.get((trigger, header.audience))
+        if key is None:
+            key = (numbers.audience(header.audience), numbers.trigger(trigger))
+            keys[trigger, header.audience] = key
         delivery.text, delivery.superseded = text, ()
         delivery.loaded = batch.drain.triggers[trigger]
-        delivery.event = _ledger_event(delivery, *numbered)
+        is_change = header.direction is Direction.CHANGE
+        checksum = PROTECTION.checksum(text) if is_change else 0
+        delivery.event = LedgerEvent(header, key, checksum)
         decoded.append(delivery)
     return batch.left(decoded)
 
@@ -362,22 +371,6 @@ def unpack_ledgers(
     return batch.left(left)
 
 
-def _ledger_event(delivery: Delivery, trigger: int, audience: int) -> LedgerEvent:
-    header = delivery.header
-    is_change = header.direction is Direction.CHANGE
-    return LedgerEvent(  # called for each event: names would take a quarter of its time
-        header.time_us,
-        header.direction,
-        trigger,
-        audience,
-        header.state,
-        header.repair,
-        PROTECTION.checksum(delivery.text) if is_change else 0,
-        header.replays,
-        header.again,
-    )
-
-
 def ask_ledger(deliveries: Sequence[Delivery], batch: Batch) -> list[Delivery]:
     """Skip the deliveries that the ledger makes unnecessary, and return the others.
 
@@ -414,7 +407,7 @@ def skip_by_ledger(delivery: Delivery, batch: Batch) -> bool:
 
 def contend(deliveries: Sequence[Delivery]) -> list[Delivery]:
     """Return the events of the batch that no other supersedes, each with those it supersedes."""
-    about = ((each.digest, each.event.audience) for each in deliveries)
+    about = ((each.digest, each.event.key[0]) for each in deliveries)
     events = [each.event for each in deliveries]
     going: list[Delivery] = []
     for delivery, older in contest(list(zip(about, events, deliveries, strict=True))):

@@ -62,7 +62,7 @@ async def render_and_shape(
     """
     isolating_ends = batch.drain.clock.seconds() + ISOLATING_SECONDS
     for group, deliveries in _parts(going, batch):
-        rows = [Row(each.text, each.loaded.settings, each.event.time_us) for each in deliveries]
+        rows = [Row(each.text, each.loaded.settings, each.header.time_us) for each in deliveries]
         results = await _rendered(batch.drain.renderer, group, rows)
         now_us = batch.state.now_ms() * 1000
         # Isolated rows may have fewer results than rows.

@@ -14,7 +14,7 @@ from segrelay.worker.batch.batch import Batch, Request
 from segrelay.worker.batch.conclude import conclude, conclude_unfinished
 from segrelay.worker.batch.delivery import Failure
 from segrelay.worker.batch.pack import put_in_envelope, reduce
-from segrelay.worker.batch.partition import Drain, IntendedDelivery, Intent, Settlement
+from segrelay.worker.batch.partition import Drain, Intent, Settlement
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.words import Death
 from segrelay.worker.core.gate import APART, LIVE_FIRST, Closed, Open
@@ -55,12 +55,8 @@ async def send(batch: Batch, request: Request) -> None:
             else:
                 batch.fail(request.deliveries[0], Death.TEMPLATE_ERROR, problem)
             return
-        rows = [
-            IntendedDelivery(d.position, h.digest, h.audience, h.direction, h.time_us, h.replays)
-            for d in request.deliveries
-            for h in (d.header,)
-        ]
-        request.intent = Intent(secrets.token_hex(8), tuple(rows))
+        rows = tuple([(each.position, each.header) for each in request.deliveries])
+        request.intent = Intent(secrets.token_hex(8), rows)
         request.intent_ms = await batch.drain.partition.intent(request.intent)
         try:
             verdict = await _exchange(batch, request)

@@ -11,48 +11,38 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Final, NamedTuple, TypeVar
 
+from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.ledger import Item, Record, is_newer
 from segrelay.worker.contract.words import Direction, Skip
 
 
 class LedgerEvent(NamedTuple):
-    """An event as the ledger judges it: numbers stand for its trigger and audience.
+    """An event as the ledger judges it.
 
     Attributes:
-        time_us: Of the event, in µs since 1970.
-        trigger: The number of the trigger that delivers it.
-        audience: The audience's number.
-        state: The event was made up by comparison.
-        repair: True if it restores what a late request may have overwritten.
+        key: The numbers of its audience and of the trigger that delivers it.
         profile_hash: Of a change's profile, 32 bits, never 0; 0 for other directions.
-        replays: The number of times that it came back from the dead letters.
-        again: Deliver it although it was delivered before, or is already there.
     """
 
-    time_us: int
-    direction: Direction
-    trigger: int
-    audience: int = 0
-    state: bool = False
-    repair: bool = False
+    header: Header
+    key: tuple[int, int]
     profile_hash: int = 0
-    replays: int = 0
-    again: bool = False
 
 
-def supersedes(newer: LedgerEvent, older: LedgerEvent) -> bool:
-    """Say whether `newer` makes `older` untrue or useless.
+def is_superseded(event: LedgerEvent, time_us: int, direction: Direction, trigger: int) -> bool:
+    """Say whether what a trigger has of this time and direction makes an event untrue or useless.
 
     Both are of the same profile and audience. Newer is the later time; at equal times the exit.
     It supersedes what its own trigger would deliver, and the other direction by any trigger.
     A change is about its own trigger only.
     """
-    same_trigger = newer.trigger == older.trigger
-    if Direction.CHANGE in (newer.direction, older.direction):
-        return same_trigger and newer.time_us > older.time_us
-    if not is_newer(newer.time_us, newer.direction, older.time_us, older.direction):
+    own_us, own_direction = event.header.time_us, event.header.direction
+    same_trigger = trigger == event.key[1]
+    if Direction.CHANGE in (direction, own_direction):
+        return same_trigger and time_us > own_us
+    if not is_newer(time_us, direction, own_us, own_direction):
         return False
-    return same_trigger or newer.direction != older.direction
+    return same_trigger or direction != own_direction
 
 
 T = TypeVar("T")
@@ -95,18 +85,18 @@ def _winners(
     winners: dict[int, int] = {}
 
     def moment(position: int) -> tuple[int, bool]:
-        event = entrants[position][1]
-        return event.time_us, event.direction is Direction.EXIT
+        header = entrants[position][1].header
+        return header.time_us, header.direction is Direction.EXIT
 
     # Newest first: none is superseded by one behind it.
     for position in sorted(positions, key=moment, reverse=True):
         event = entrants[position][1]
-        for other in going.values():
-            if supersedes(entrants[other][1], event):
+        for (trigger, direction), other in going.items():
+            if is_superseded(event, entrants[other][1].header.time_us, direction, trigger):
                 winners[position] = other
                 break
         else:
-            going.setdefault((event.trigger, event.direction), position)
+            going.setdefault((event.key[1], event.header.direction), position)
     return winners
 
 
@@ -119,37 +109,37 @@ def judge(record: Record, event: LedgerEvent) -> Skip | None:
     """Say why an event need not be delivered, or None if it has to be."""
     if not record.items:
         return None
-    own = record.items.get((event.audience, event.trigger))
-    if own and not event.repair and not event.again and _is_duplicate(own, event):
+    own, header = record.items.get(event.key), event.header
+    if own and not header.repair and not header.again and _is_duplicate(own, event):
         return Skip.DUPLICATE
     if any(
-        supersedes(LedgerEvent(item.delivered_us, item.direction, trigger), event)
-        for trigger, item in record.about(event.audience)
+        is_superseded(event, item.delivered_us, item.direction, trigger)
+        for trigger, item in record.about(event.key[0])
         if item.delivered_us
     ):
         return Skip.SUPERSEDED
-    if event.state and own and not event.again and _is_already_there(record, own, event):
+    if header.state and own and not header.again and _is_already_there(record, own, event):
         return Skip.ALREADY_THERE
     return None
 
 
 def _is_duplicate(own: Item, event: LedgerEvent) -> bool:
     return (
-        own.delivered_us == event.time_us
-        and own.direction is event.direction
+        own.delivered_us == event.header.time_us
+        and own.direction is event.header.direction
         and own.profile_hash == event.profile_hash
     )
 
 
 def _is_already_there(record: Record, own: Item, event: LedgerEvent) -> bool:
-    if not own.delivered_us or own.direction is not event.direction:
+    if not own.delivered_us or own.direction is not event.header.direction:
         return False
     told = record.items.get(_WHOLE_LIST)
     if told and told.delivered_us > own.delivered_us:
         return False
     return not any(
         is_newer(time_us, item.direction, own.delivered_us, own.direction)
-        for _, item in record.about(event.audience)
+        for _, item in record.about(event.key[0])
         if item.direction not in (own.direction, Direction.CHANGE)
         for time_us in (item.delivered_us, item.tried_us)
         if time_us
@@ -162,12 +152,12 @@ def is_in_doubt(record: Record, event: LedgerEvent) -> bool:
     The ledger knows the newest that was tried; of an older one it can't be told any more. What a
     person replayed since is in doubt only if that replay was tried, too.
     """
-    own = record.items.get((event.audience, event.trigger))
-    if own is None or own.direction is not event.direction:
+    own, header = record.items.get(event.key), event.header
+    if own is None or own.direction is not header.direction:
         return False
-    if own.tried_us > event.time_us:
-        return event.replays == 0
-    return own.tried_us == event.time_us and own.tried_replays >= event.replays
+    if own.tried_us > header.time_us:
+        return header.replays == 0
+    return own.tried_us == header.time_us and own.tried_replays >= header.replays
 
 
 def with_whole_list(record: Record, time_us: int) -> Record:
@@ -185,36 +175,36 @@ def with_whole_list(record: Record, time_us: int) -> Record:
 
 def with_delivered(record: Record, event: LedgerEvent, *, data_sent: bool = True) -> Record:
     """Return the record after a delivery; `data_sent` if it carried profile data."""
-    time_us = event.time_us
-    item = Item(event.direction, time_us, 0, event.profile_hash)
+    time_us = event.header.time_us
+    item = Item(event.header.direction, time_us, 0, event.profile_hash)
     data_us = max(record.data_us, time_us) if data_sent else record.data_us
     if not record.items:
-        return Record(data_us, {(event.audience, event.trigger): item})
+        return Record(data_us, {event.key: item})
     old = _item(record, event)
     if time_us < old.delivered_us:
         return record
     if old.tried_us > time_us:
         item = item._replace(tried_us=old.tried_us, tried_replays=old.tried_replays)
-    return Record(data_us, {**record.items, (event.audience, event.trigger): item})
+    return Record(data_us, {**record.items, event.key: item})
 
 
 def with_raised(record: Record, event: LedgerEvent) -> Record:
     """Return the record after a state event that brought nothing new: only the time grows."""
-    old = _item(record, event)
-    if event.time_us <= old.delivered_us:
+    old, time_us = _item(record, event), event.header.time_us
+    if time_us <= old.delivered_us:
         return record
-    item = old._replace(delivered_us=event.time_us, raised=True)
-    return Record(record.data_us, {**record.items, (event.audience, event.trigger): item})
+    item = old._replace(delivered_us=time_us, raised=True)
+    return Record(record.data_us, {**record.items, event.key: item})
 
 
 def with_tried(record: Record, event: LedgerEvent) -> Record:
     """Return the record after a request that got no sure answer."""
-    old = _item(record, event)
-    replays = min(event.replays, _REPLAYS_AT_MOST)
-    if (event.time_us, replays) <= (old.tried_us, old.tried_replays):
+    old, time_us = _item(record, event), event.header.time_us
+    replays = min(event.header.replays, _REPLAYS_AT_MOST)
+    if (time_us, replays) <= (old.tried_us, old.tried_replays):
         return record
-    item = old._replace(tried_us=event.time_us, tried_replays=replays)
-    return Record(record.data_us, {**record.items, (event.audience, event.trigger): item})
+    item = old._replace(tried_us=time_us, tried_replays=replays)
+    return Record(record.data_us, {**record.items, event.key: item})
 
 
 def may_be_member(record: Record) -> bool:
@@ -239,8 +229,8 @@ def _has_left(record: Record, audience: int, entered_us: int) -> bool:
 
 
 def _item(record: Record, event: LedgerEvent) -> Item:
-    old = record.items.get((event.audience, event.trigger))
-    return old if old and old.direction is event.direction else Item(event.direction)
+    old, direction = record.items.get(event.key), event.header.direction
+    return old if old and old.direction is direction else Item(direction)
 
 
 class Knowledge(NamedTuple):
@@ -267,15 +257,16 @@ def knowledge(
     record: Record, event: LedgerEvent, slugs: Callable[[Iterable[int]], frozenset[str]]
 ) -> Knowledge:
     """Return the facts newer than an event; `slugs` names audiences by their numbers."""
-    if not record.items and record.data_us <= event.time_us:
+    time_us, (own_audience, own_trigger) = event.header.time_us, event.key
+    if not record.items and record.data_us <= time_us:
         return _NOTHING_NEWER
-    since_us = max(event.time_us, 1)
+    since_us = max(time_us, 1)
     ahead = [each for each in record.items.items() if each[1].delivered_us >= since_us]
-    if not ahead and record.data_us <= event.time_us:
+    if not ahead and record.data_us <= time_us:
         return _NOTHING_NEWER
     newest: dict[int, tuple[int, Direction]] = {}
     for (audience, _), item in ahead:
-        if item.direction is Direction.CHANGE or audience == event.audience:
+        if item.direction is Direction.CHANGE or audience == own_audience:
             continue
         best = newest.get(audience)
         if best is None or is_newer(item.delivered_us, item.direction, *best):
@@ -285,10 +276,8 @@ def knowledge(
     return Knowledge(
         inside=slugs(entered) if entered else _NOBODY,
         outside=slugs(left) if left else _NOBODY,
-        stale=any(
-            _data_us(record, i) > event.time_us for (_, by), i in ahead if by == event.trigger
-        ),
-        stale_opt_ins=record.data_us > event.time_us,
+        stale=any(_data_us(record, i) > time_us for (_, by), i in ahead if by == own_trigger),
+        stale_opt_ins=record.data_us > time_us,
     )
 
 

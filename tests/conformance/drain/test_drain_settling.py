@@ -7,9 +7,10 @@ from segrelay.worker.batch.batch import Batch
 from segrelay.worker.batch.partition import ReadRange, Settlement, State
 from segrelay.worker.contract.ledger import Record, unpack
 from segrelay.worker.contract.words import Direction, Skip
-from segrelay.worker.core.ledger import LedgerEvent, with_delivered, with_raised
+from segrelay.worker.core.ledger import with_delivered, with_raised
 from tests.conformance.drain.test_reading_streams import drain_with
 from tests.conformance.drain.world import World, event
+from tests.ledger_keys import ledger_event
 
 
 class Settling:
@@ -32,15 +33,15 @@ async def _a_settlement_that_waits_for_another(world: World) -> tuple[Record, Re
     batch = Batch(State.of(holding, drain_with(Settling(partition))))
     [([skipped], _)] = await partition.read([ReadRange("live|enter", "", 2)])
     digest = skipped.header.digest
-    known = with_delivered(Record(), LedgerEvent(3, Direction.ENTER, 1, 1))
-    batch.records[digest] = with_raised(known, LedgerEvent(5, Direction.ENTER, 1, 1))
+    known = with_delivered(Record(), ledger_event(3, Direction.ENTER, 1, 1))
+    batch.records[digest] = with_raised(known, ledger_event(5, Direction.ENTER, 1, 1))
     other = asyncio.ensure_future(batch.write(Settlement()))
     await asyncio.sleep(0)
     batch.skipped.append(skipped.skip(Skip.ALREADY_THERE, ""))
     waiting = asyncio.ensure_future(batch.settle_unsent())
     await asyncio.sleep(0)
     batch.records[digest] = with_delivered(
-        batch.records[digest], LedgerEvent(9, Direction.ENTER, 1, 2)
+        batch.records[digest], ledger_event(9, Direction.ENTER, 1, 2)
     )
     await asyncio.gather(other, waiting)
     return unpack(world.store.ledger(digest)), batch.records[digest]

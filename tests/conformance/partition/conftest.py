@@ -11,13 +11,12 @@ from segrelay.worker.adapters.redis.partition import RedisPartition
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.partition import (
     Hold,
-    IntendedDelivery,
     Intent,
     ReadRange,
 )
 from segrelay.worker.contract.events import Header, decode_header
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, stream_name
-from segrelay.worker.contract.ledger import lasting
+from segrelay.worker.contract.ledger import unpack as unpack_ledger
 from segrelay.worker.contract.outcomes import OutcomeRow, unpack
 from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.redis.connection import connect_async
@@ -153,14 +152,14 @@ class World:
             "counts": {name: int(n) for name, n in hashes["counts"].items()},
             "wakeup": (await client.get(keys.wakeup) or b"").decode(),
             "held_until": int(await client.hget(keys.lease, "until") or 0),
-            "intents": {i: orjson.loads(text) for i, text in hashes["intents"].items()},
+            "intents": {i: text.decode() for i, text in hashes["intents"].items()},
             "open": {i: int(text) for i, text in hashes["open"].items()},
             "rendering": sorted(orjson.loads(await client.get(keys.rendering) or b"[]")),
             "retry": {i: Wait(*orjson.loads(text)) for i, text in hashes["retry"].items()},
             "aside": {i: Backoff(*orjson.loads(text)) for i, text in hashes["aside"].items()},
             "holds": {i: _hold(text) for i, text in hashes["holds"].items()},
             "ledgers": {
-                digest: lasting(await client.get(keys.ledger(digest))) for digest in digests
+                digest: unpack_ledger(await client.get(keys.ledger(digest))) for digest in digests
             },
             "letters": hashes["dead_letters"],
             "causes": {i: t for i, t in hashes["causes"].items() if not i.endswith("|n")},
@@ -248,12 +247,7 @@ def new(person: str, trigger: str = "vip-enter", lane: str = "live") -> NewDeliv
 
 
 def intent_of(intent_id: str, *deliveries: Delivery) -> Intent:
-    rows = tuple(
-        IntendedDelivery(d.position, h.digest, h.audience, h.direction, h.time_us, h.replays)
-        for d in deliveries
-        for h in (d.header,)
-    )
-    return Intent(intent_id, rows)
+    return Intent(intent_id, tuple((each.position, each.header) for each in deliveries))
 
 
 @pytest.fixture(scope="session")

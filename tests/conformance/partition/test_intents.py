@@ -4,14 +4,13 @@ import pytest
 
 from segrelay.worker.batch.partition import (
     Hold,
-    IntendedDelivery,
     Intent,
-    LedgerText,
     Settlement,
 )
-from segrelay.worker.contract.words import Direction, Skip
+from segrelay.worker.contract.ledger import Record
+from segrelay.worker.contract.words import Skip
 from segrelay.worker.core.backoff import Backoff, Wait
-from tests.conformance.partition.conftest import LEASE_SECONDS, Bench, intent_of
+from tests.conformance.partition.conftest import LEASE_SECONDS, Bench, intent_of, new
 from tests.conformance.partition.steps import VIP, held_with, settle, settled, take
 
 
@@ -60,17 +59,15 @@ def test_the_end_of_a_vanished_holders_intent_is_written_once(bench: Bench) -> N
     bench.run(bench.one.intent(intent_of("n", ada)))
     bench.pass_seconds(LEASE_SECONDS)
     assert [n.open_until_ms for n in take(bench, bench.two).intents] == [0]
-    end_ms = bench.run(
-        bench.two.intents_in_doubt(["n"], 30.0, {ada.header.digest: LedgerText(b"tried")})
-    )
+    end_ms = bench.run(bench.two.intents_in_doubt(["n"], 30.0, {ada.header.digest: Record(6)}))
     bench.pass_seconds(LEASE_SECONDS)
     third = bench.world.partition()
     take(bench, third)
 
-    bench.run(third.intents_in_doubt(["n"], 30.0, {ada.header.digest: LedgerText(b"again")}))
+    bench.run(third.intents_in_doubt(["n"], 30.0, {ada.header.digest: Record(7)}))
 
     assert bench.contents()["open"] == {"n": end_ms}
-    assert bench.contents()["ledgers"] == {ada.header.digest: b"tried"}
+    assert bench.contents()["ledgers"] == {ada.header.digest: Record(6)}
 
 
 def test_an_intent_that_is_held_back_is_nobodys(bench: Bench) -> None:
@@ -81,7 +78,7 @@ def test_an_intent_that_is_held_back_is_nobodys(bench: Bench) -> None:
     bench.run(bench.one.release({}, ()))
     intent = take(bench).intents[0]
     assert intent.open_until_ms == bench.now_ms + 30_000
-    assert [(row.position, row.digest) for row in intent.deliveries] == [("", ada.header.digest)]
+    assert intent.deliveries == (("", ada.header),)
 
 
 def test_what_a_vanished_holder_rendered_is_told(bench: Bench) -> None:
@@ -149,8 +146,7 @@ def test_a_setback_of_what_was_taken_back_meanwhile_is_not_kept(bench: Bench) ->
 
 def test_an_intent_holds_the_trigger_of_each_delivery(bench: Bench) -> None:
     rows = tuple(
-        IntendedDelivery(f"live|{trigger}|1-0", bytes([n]) * 10, "vip", Direction.ENTER, 7)
-        for n, trigger in enumerate(("vip-enter", "vip-other"))
+        (f"live|{trigger}|1-0", new("ada").header) for trigger in ("vip-enter", "vip-other")
     )
     holder = bench.world.partition()
     bench.world.run(holder.take())
@@ -171,7 +167,7 @@ def test_what_a_newer_version_has_added_to_a_record_is_ignored(bench: Bench) -> 
     settle(bench, kept)
     hold = Hold(bob.entry_id, bench.now_ms + 9_000, "e")
     bench.run(bench.one.release({VIP: hold}, ()))
-    bench.world.add_to_records(b',"more"', "retry", "aside", "intents")
+    bench.world.add_to_records(b',"more"', "retry", "aside")
     bench.world.add_to_records(b" more", "holds")
 
     seen = take(bench, bench.two)

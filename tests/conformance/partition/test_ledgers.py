@@ -2,28 +2,25 @@
 
 import pytest
 
-from segrelay.worker.batch.partition import LedgerText, Settlement
+from segrelay.worker.batch.partition import Settlement
+from segrelay.worker.contract.ledger import Item, Record, pack
+from segrelay.worker.contract.words import Direction
 from tests.conformance.partition.conftest import RETENTION_SECONDS, Bench, intent_of, new
 from tests.conformance.partition.steps import held_with, settle, settled, take
 from tests.ledger_keys import lapses_at_ms, lapsing_text
 
-OUT = LedgerText(b"\x01\x00\xff")
+OUT, IN = Record(1), Record(1, {(1, 1): Item(Direction.ENTER, 1)})
 LEEWAY_SECONDS = 600.0
 LASTS_SECONDS = RETENTION_SECONDS + LEEWAY_SECONDS
 
 
 def test_ledgers_are_read_with_and_without_the_lease_and_lapse(bench: Bench) -> None:
     ada, bob = held_with(bench, "ada", "bob")
-    settle(
-        bench,
-        Settlement(
-            [settled(ada, tells=True)], ledgers={ada.header.digest: LedgerText(b"\x01\x00\xff")}
-        ),
-    )
+    settle(bench, Settlement([settled(ada, tells=True)], ledgers={ada.header.digest: OUT}))
     digests = [bob.header.digest, ada.header.digest]
 
     held, peeked = bench.run(bench.one.ledgers(digests)), bench.run(bench.two.peek(digests))
-    assert held == peeked == [None, lapsing_text(lapses_at_ms(held[1]), b"\x01\x00\xff")]
+    assert held == peeked == [None, lapsing_text(lapses_at_ms(held[1]), pack(OUT))]
     lives_ms = bench.world.ledger_lives_ms(ada.header.digest)
     assert 0 < lives_ms <= 1_000 * RETENTION_SECONDS
 
@@ -33,26 +30,25 @@ def test_every_writer_gives_a_ledger_its_retention_unless_it_is_a_members(
     bench: Bench, *, lasts: bool
 ) -> None:
     ada, bob = held_with(bench, "ada", "bob")
-    text = LedgerText(b"in", lasts=lasts)
+    record = IN if lasts else OUT
     bench.run(bench.one.intent(intent_of("n1", ada)))
-    settle(bench, Settlement(intent_id="n1", open_seconds=30, ledgers={ada.header.digest: text}))
+    settle(bench, Settlement(intent_id="n1", open_seconds=30, ledgers={ada.header.digest: record}))
     bench.run(bench.one.intent(intent_of("n2", bob)))
-    bench.run(bench.one.intents_in_doubt(["n2"], 30, {bob.header.digest: text}))
+    bench.run(bench.one.intents_in_doubt(["n2"], 30, {bob.header.digest: record}))
 
     for digest in (ada.header.digest, bob.header.digest):
         lives_ms = bench.world.ledger_lives_ms(digest)
         assert lives_ms < 0 if lasts else 0 < lives_ms <= 1_000 * RETENTION_SECONDS
-        assert bench.run(bench.two.peek([digest]))[0].endswith(b"in")
+        assert bench.run(bench.two.peek([digest]))[0].endswith(pack(record))
 
 
 def test_a_ledger_that_would_have_lapsed_lasts_once_its_person_is_in_again(bench: Bench) -> None:
     ada, later = held_with(bench, "ada", "ada")
     digest = ada.header.digest
-    settle(bench, Settlement([settled(ada, tells=True)], ledgers={digest: LedgerText(b"out")}))
+    settle(bench, Settlement([settled(ada, tells=True)], ledgers={digest: OUT}))
     assert bench.world.ledger_lives_ms(digest) > 0
 
-    inside = LedgerText(b"in", lasts=True)
-    settle(bench, Settlement([settled(later, tells=True)], ledgers={digest: inside}))
+    settle(bench, Settlement([settled(later, tells=True)], ledgers={digest: IN}))
 
     assert bench.world.ledger_lives_ms(digest) < 0
 

@@ -2,12 +2,14 @@
 
 import pytest
 
-from segrelay.worker.batch.partition import LedgerText, ReadRange, Settlement
+from segrelay.worker.batch.partition import ReadRange, Settlement
+from segrelay.worker.contract.ledger import Item, Record, pack
+from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import LeaseLost
 from tests.conformance.partition.conftest import LEASE_SECONDS, Bench, intent_of, new
 from tests.conformance.partition.steps import VIP, held_with, settle, settled, take
 
-KNOWN = LedgerText(b"known", lasts=True)
+KNOWN = Record(1, {(1, 1): Item(Direction.ENTER, 1)})
 RANGE = ReadRange(VIP, "", 32)
 
 
@@ -44,7 +46,7 @@ def test_few_live_deliveries_are_read_with_the_lease_and_only_once(bench: Bench)
     [again] = bench.run(bench.one.read([RANGE]))
 
     assert (len(found.entries), found.is_all, len(other.entries)) == (2, True, 1)
-    assert ledgers == [b"known", b"known"]
+    assert ledgers == [pack(KNOWN), pack(KNOWN)]
     assert not again.entries
     assert bench.run(bench.one.ledgers([found.entries[0].header.digest])) == [None]
 
@@ -69,10 +71,11 @@ def test_the_ledger_is_asked_where_something_was_written_since(bench: Bench) -> 
     take(bench)
     [delivery] = bench.deliveries()
     digest = delivery.header.digest
-    newer = Settlement([settled(delivery, tells=True)], ledgers={digest: KNOWN._replace(text=b"+")})
+    later = KNOWN._replace(data_us=2)
+    newer = Settlement([settled(delivery, tells=True)], ledgers={digest: later})
     settle(bench, newer)
 
-    assert bench.run(bench.one.ledgers([digest], [delivery.position])) == [b"+"]
+    assert bench.run(bench.one.ledgers([digest], [delivery.position])) == [pack(later)]
 
 
 def test_the_ledger_is_asked_for_what_did_not_come_with_the_lease(bench: Bench) -> None:

@@ -1,7 +1,8 @@
 """Settling: all or nothing, and once."""
 
-from segrelay.worker.batch.partition import LedgerText, Settlement
+from segrelay.worker.batch.partition import Settlement
 from segrelay.worker.batch.read import order_of
+from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.words import Death, Skip
 from segrelay.worker.core.backoff import Wait
 from tests.conformance.partition.conftest import (
@@ -30,7 +31,7 @@ def test_settling_counts_once_however_often_it_is_called(bench: Bench) -> None:
             settled(cyd, Death.REFUSED, dead_letter=DEAD_LETTER),
         ],
         intent_id="n",
-        ledgers={ada.header.digest: LedgerText(b"record")},
+        ledgers={ada.header.digest: Record(1)},
         counts={"requests|vip-enter": 1},
         reached={"aa": b"[1,{}]"},
         responses=[b"record"],
@@ -54,7 +55,7 @@ def test_settling_counts_once_however_often_it_is_called(bench: Bench) -> None:
     assert once["letters"] == {"insider.0.1f": LETTER}
     assert once["causes"] == {"c4": SAMPLE}
     assert once["cause_counts"] == {"c4": 1}
-    assert once["ledgers"] == {ada.header.digest: b"record"}
+    assert once["ledgers"] == {ada.header.digest: Record(1)}
 
 
 def test_a_settlement_that_comes_again_after_others_changes_nothing(bench: Bench) -> None:
@@ -64,12 +65,12 @@ def test_a_settlement_that_comes_again_after_others_changes_nothing(bench: Bench
     old = Settlement(
         [settled(ada, tells=True)],
         intent_id="n1",
-        ledgers={digest: LedgerText(b"old")},
+        ledgers={digest: Record(2)},
         waits={"vip-enter": Wait(1, bench.now_ms + 1, 0)},
         counts={"requests|vip-enter": 1},
     )
     without_request = Settlement(
-        [settled(bob, Skip.DUPLICATE, tells=True)], ledgers={bob.header.digest: LedgerText(b"old")}
+        [settled(bob, Skip.DUPLICATE, tells=True)], ledgers={bob.header.digest: Record(2)}
     )
     settle(bench, old)
     settle(bench, without_request)
@@ -79,7 +80,7 @@ def test_a_settlement_that_comes_again_after_others_changes_nothing(bench: Bench
     newest = Settlement(
         [settled(later, tells=True)],
         "n2",
-        ledgers={digest: LedgerText(b"new")},
+        ledgers={digest: Record(3)},
         waits={"vip-enter": None},
     )
     settle(bench, newest)
@@ -89,25 +90,25 @@ def test_a_settlement_that_comes_again_after_others_changes_nothing(bench: Bench
     settle(bench, without_request)
 
     assert bench.contents() == before
-    assert before["ledgers"][digest] == b"new"
+    assert before["ledgers"][digest] == Record(3)
 
 
 def test_what_is_not_there_any_more_changes_no_ledger_and_writes_no_letter(bench: Bench) -> None:
     ada, bob = held_with(bench, "ada", "bob")
     digest = ada.header.digest
-    settle(bench, Settlement([settled(ada, tells=True)], ledgers={digest: LedgerText(b"right")}))
+    settle(bench, Settlement([settled(ada, tells=True)], ledgers={digest: Record(4)}))
 
     settle(
         bench,
         Settlement(
             [settled(ada, Death.INVALID, tells=True, dead_letter=DEAD_LETTER), settled(bob)],
-            ledgers={digest: LedgerText(b"wrong")},
+            ledgers={digest: Record(5)},
             counts={"requests|vip-enter": 1},
         ),
     )
 
     contents = bench.contents()
-    assert contents["ledgers"] == {ada.header.digest: b"right"}
+    assert contents["ledgers"] == {ada.header.digest: Record(4)}
     assert contents["letters"] == {}
     assert contents["counts"]["delivered|vip-enter"] == 2
     assert "dead|vip-enter|invalid" not in contents["counts"]
@@ -194,7 +195,7 @@ def test_a_repeated_settlement_tells_the_end_of_the_intent_that_it_opened(bench:
     settlement = Settlement(
         intent_id="n",
         open_seconds=30.0,
-        ledgers={ada.header.digest: LedgerText(b"tried")},
+        ledgers={ada.header.digest: Record(6)},
         counts={"requests|vip-enter": 1},
     )
 
@@ -224,13 +225,13 @@ def test_a_profiles_ledger_is_written_if_any_delivery_that_it_tells_of_was_there
                 settled(bob, Skip.EMPTY),
             ],
             ledgers={
-                ada.header.digest: LedgerText(b"as it is now"),
-                bob.header.digest: LedgerText(b"untold"),
+                ada.header.digest: Record(8),
+                bob.header.digest: Record(9),
             },
         ),
     )
 
-    assert bench.contents()["ledgers"] == {ada.header.digest: b"as it is now"}
+    assert bench.contents()["ledgers"] == {ada.header.digest: Record(8)}
 
 
 def test_a_jobs_outcomes_are_counted_for_it(bench: Bench) -> None:
@@ -257,9 +258,9 @@ def test_a_request_is_told_to_the_ledger_even_if_its_delivery_was_taken_back(ben
         Settlement(
             [settled(ada, tells=True)],
             intent_id="n",
-            ledgers={ada.header.digest: LedgerText(b"sent")},
+            ledgers={ada.header.digest: Record(10)},
         ),
     )
 
-    assert bench.contents()["ledgers"] == {ada.header.digest: b"sent"}
+    assert bench.contents()["ledgers"] == {ada.header.digest: Record(10)}
     assert bench.count("delivered|vip-enter") == 0

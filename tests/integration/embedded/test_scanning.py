@@ -8,25 +8,25 @@ import pytest
 
 from segrelay.ops.embedded import ensure_running, stop
 from segrelay.producer.sync.store import SyncStore
-from segrelay.worker.batch.partition import LedgerText
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
-from segrelay.worker.contract.ledger import Record
+from segrelay.worker.contract.ledger import Record, pack
 from segrelay.worker.contract.redis.client import key_slot
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.redis.scanning import scan_fields, scan_keys
 from segrelay.worker.contract.settings.sections import RedisSettings
 from segrelay.worker.contract.words import Direction
-from segrelay.worker.core.ledger import LedgerEvent, with_delivered
+from segrelay.worker.core.ledger import with_delivered
 from segrelay.worker.errors import RedisUnavailable
 from tests.integration.embedded.test_cluster import elsewhere
+from tests.ledger_keys import ledger_event
 from tests.members import set_marks
 from tests.waiting import allowed
 
 PARTITION = PartitionKeys("insider", 0)
 SLOT = key_slot(PARTITION.tag.encode())
 MANY = 20_000
-RECORD = LedgerText.of(with_delivered(Record(), LedgerEvent(1_000, Direction.ENTER, 1, 1))).text
+RECORD = pack(with_delivered(Record(), ledger_event(1_000, Direction.ENTER, 1, 1)))
 
 
 @pytest.fixture

@@ -25,7 +25,6 @@ from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.partition import (
     Hold,
     Intent,
-    LedgerText,
     ReadEntries,
     ReadRange,
     Release,
@@ -38,6 +37,8 @@ from segrelay.worker.contract.keys import (
     PartitionKeys,
     split_stream_name,
 )
+from segrelay.worker.contract.ledger import Record
+from segrelay.worker.contract.ledger import pack as pack_record
 from segrelay.worker.contract.outcomes import RETRY, End, pack
 from segrelay.worker.contract.protection import PROTECTION, RESPONSES
 from segrelay.worker.contract.records import read_row
@@ -59,6 +60,7 @@ from segrelay.worker.contract.redis.scripts import (
 )
 from segrelay.worker.core.backoff import Backoff, Wait
 from segrelay.worker.core.gate import LaneKind
+from segrelay.worker.core.ledger import may_be_member
 from segrelay.worker.errors import LeaseLost, RedisMismatch, RedisUnavailable
 
 SETTLE: Final = scripts.source("settle")
@@ -99,7 +101,7 @@ def settle_call(
     stream_index = {name: number for number, name in enumerate(dict.fromkeys(named), start=1)}
     # A request tells all of its ledgers; what was settled without one tells those of its entries.
     told = {} if what.intent_id else {d: n for n, d in enumerate(what.ledgers, start=1)}
-    texts = what.ledgers.values()
+    texts = [_ledger(record) for record in what.ledgers.values()]
     groups_of = Counter(stream for stream, _ in by_reason)
     groups = by_reason.values()
     dead_letters = [[d.dead_letter for d in group if d.dead_letter] for group in groups]
@@ -171,6 +173,11 @@ def _told_id(delivery: Delivery, told: Mapping[bytes, int]) -> str:
 def _last(group: Sequence[Delivery], *, is_whole: bool) -> int:
     """Return 2 for a group after which its stream is removed if it is empty; else 1."""
     return 2 if is_whole and len(group) <= _FEW_ENTRIES else 1
+
+
+def _ledger(record: Record) -> tuple[bytes, int]:
+    """Return a packed record, and 1 if it never lapses; else it is kept for the retention."""
+    return pack_record(record), int(may_be_member(record))
 
 
 def _wait(wait: Wait | None) -> bytes:
@@ -429,7 +436,7 @@ class RedisPartition:
         return int(now_ms)
 
     async def intents_in_doubt(
-        self, intent_ids: Sequence[str], seconds: float, records: Mapping[bytes, LedgerText]
+        self, intent_ids: Sequence[str], seconds: float, records: Mapping[bytes, Record]
     ) -> int:
         """Open the intents of a lease holder that vanished; return the time of their end (ms)."""
         k = self.keys
@@ -443,7 +450,7 @@ class RedisPartition:
                 self._retention_ms,
                 len(intent_ids),
                 *intent_ids,
-                *(part for text, lasts in records.values() for part in (text, int(lasts))),
+                *(part for record in records.values() for part in _ledger(record)),
             ),
         )
         if not end_ms:
@@ -515,8 +522,8 @@ class RedisPartition:
 
     async def hold_back(self, intent: Intent, seconds: float) -> None:
         """Open an intent without holding the lease; the profiles in it wait until its end."""
-        nobodys = [delivery._replace(position="") for delivery in intent.deliveries]
-        repair = Intent(f"{intent.intent_id}-repair", tuple(nobodys))
+        nobodys = tuple([("", header) for _, header in intent.deliveries])
+        repair = Intent(f"{intent.intent_id}-repair", nobodys)
         args = (repair.intent_id, repair.dumps(), round(seconds * 1000))
         await self._write("hold_back", (self.keys.intents, self.keys.open), args)
 

@@ -25,4 +25,4 @@ def test_a_delivery_is_decoded_with_all_that_the_ledger_is_asked_for() -> None:
     assert decode_deliveries([delivery], Batch(state)) == [delivery]
 
     checksum = PROTECTION.checksum(TEXT)
-    assert delivery.event == LedgerEvent(5, Direction.CHANGE, 2, 7, True, True, checksum, 3, True)
+    assert delivery.event == LedgerEvent(delivery.header, (7, 2), checksum)

@@ -12,6 +12,7 @@ from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.contract.events import Header, decode_profile, pack_profile
 from segrelay.worker.contract.ledger import Item, Record, pack
 from segrelay.worker.contract.words import Direction
+from segrelay.worker.core.ledger import LedgerEvent
 
 ENTER, EXIT, CHANGE = Direction.ENTER, Direction.EXIT, Direction.CHANGE
 RECORD = Record(
@@ -43,7 +44,7 @@ def test_the_newest_direction_was_undone_by_an_older_one(
     direction: Direction, time_us: int, triggers: list[str]
 ) -> None:
     header = SimpleNamespace(direction=direction, time_us=time_us)
-    late: Any = SimpleNamespace(header=header, event=SimpleNamespace(audience=1))
+    late: Any = SimpleNamespace(header=header, event=SimpleNamespace(key=(1, 1)))
 
     assert [trigger for trigger, _ in undone(late, RECORD, NAMES)] == triggers
     assert not list(undone(late, Record(), NAMES))
@@ -72,7 +73,7 @@ def test_a_repair_tells_its_own_time_and_starts_no_journey(in_doubt: bool) -> No
     told = {"id": "9", "event": "enter", "enter": "2026-01-01T00:00:00Z"}
     profile = pack_profile(orjson.dumps({"email": "ann@example.com", "segment_events": [told]}))
     late = Delivery("backfill|one", "one", "1-0", header, profile)
-    late.event = late.event._replace(audience=1)
+    late.event = LedgerEvent(header, (1, 0))
     partition, numbers = Partition(), SimpleNamespace(triggers=lambda: NAMES)
     drain = SimpleNamespace(partition=partition, numbers=numbers, late_seconds=30.0)
     request = SimpleNamespace(deliveries=(late,), intent="intent")

@@ -12,9 +12,9 @@ from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.backoff import Backoff
 from segrelay.worker.core.gate import SendTime
-from segrelay.worker.core.ledger import LedgerEvent
 from segrelay.worker.destinations.api import Shaped, ShapingRules
 from segrelay.worker.destinations.insider.api import InsiderApi
+from tests.ledger_keys import ledger_event
 
 OBJECTS = {"object_attributes": [{"name": "cart"}]}
 TRIGGER = LoadedTrigger(
@@ -39,7 +39,7 @@ def delivery(person: str, *, at: int = 1, root: dict[str, Any]) -> Delivery:
     )  # fmt: skip
     users: tuple[dict[str, Any], ...] = ({"identifiers": {"email": f"{person}@example.com"}},)
     made = Delivery("live|enter", "enter", f"{at}-0", header, b"{}")
-    made.loaded, made.event = TRIGGER, LedgerEvent(at, Direction.ENTER, 1, at)
+    made.loaded, made.event = TRIGGER, ledger_event(at, Direction.ENTER, 1, at)
     made.shaped, made.sent = Shaped(users, OBJECTS), Shaped(users, root)
     made.names = frozenset({digest})
     return made

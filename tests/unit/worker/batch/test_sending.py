@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from segrelay.worker.batch.batch import Request
-from segrelay.worker.batch.partition import IntendedDelivery, Intent
+from segrelay.worker.batch.partition import Intent
 from segrelay.worker.batch.read import ledgers_after
 from segrelay.worker.batch.send import may_write
-from segrelay.worker.contract.ledger import Item, Record, pack, unpack
+from segrelay.worker.contract.ledger import Item, Record, pack
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.gate import Closed, SendTime
+from tests.ledger_keys import ledger_event
 
 
 def booked(at_ms: float, *, probe: bool = False) -> SendTime:
@@ -61,7 +62,7 @@ def test_a_request_whose_send_time_has_passed_is_written_in_another(
 def test_a_vanished_request_may_have_told_the_whole_list_and_what_was_replayed() -> None:
     gone, ann = b"digest0001", b"digest0002"
     rows = [
-        IntendedDelivery(f"live|enter|{n}-0", digest, "vip", Direction.ENTER, 5, replays=3)
+        (f"live|enter|{n}-0", ledger_event(5, Direction.ENTER, 2, digest=digest, replays=3).header)
         for n, digest in enumerate((gone, ann))
     ]
     numbers: Any = SimpleNamespace(audience=lambda _: 7, trigger=lambda _: 2)
@@ -70,7 +71,7 @@ def test_a_vanished_request_may_have_told_the_whole_list_and_what_was_replayed()
     after = ledgers_after([Intent("i", tuple(rows))], texts, numbers)
 
     assert list(after) == [ann]
-    assert unpack(after[ann].text).items == {
+    assert after[ann].items == {
         (7, 2): Item(Direction.ENTER, tried_us=5, tried_replays=3),
         (0, 0): Item(Direction.CHANGE, 5),
     }

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from segrelay.worker.contract.ledger import RECORD_FORMAT, Item, Record, pack, unpack, unpack_all
 from segrelay.worker.contract.words import Direction
-from segrelay.worker.core.ledger import LedgerEvent, with_delivered, with_raised
+from segrelay.worker.core.ledger import with_delivered, with_raised
 from segrelay.worker.errors import FormatUnknown
+from tests.ledger_keys import ledger_event
 
 ENTER, EXIT, CHANGE = Direction.ENTER, Direction.EXIT, Direction.CHANGE
 AT = 1_790_000_000_123_456
@@ -39,7 +40,7 @@ def entered(*at: int, trigger: int = 2) -> Record:
     """Return the record of somebody who entered an audience at each of these times."""
     record = Record()
     for audience, time_us in enumerate(at, 1):
-        record = with_delivered(record, LedgerEvent(time_us, ENTER, trigger, audience))
+        record = with_delivered(record, ledger_event(time_us, ENTER, trigger, audience))
     return record
 
 
@@ -59,7 +60,7 @@ def test_a_time_keeps_each_microsecond_however_far_it_is_from_the_newest_data() 
 @pytest.mark.parametrize("apart_us", [1, 3_600_000_000, YEAR_US, 40 * YEAR_US])
 def test_a_second_audience_costs_no_more_than_nine_bytes(apart_us: int) -> None:
     once, twice = entered(AT), entered(AT - apart_us, AT)
-    raised = with_raised(twice, LedgerEvent(AT + apart_us, ENTER, 2, 1, state=True))
+    raised = with_raised(twice, ledger_event(AT + apart_us, ENTER, 2, 1, state=True))
 
     assert len(pack(once)) == 9
     assert len(pack(twice)) <= 18
@@ -68,7 +69,7 @@ def test_a_second_audience_costs_no_more_than_nine_bytes(apart_us: int) -> None:
 
 def test_a_time_that_is_the_one_of_the_profile_data_takes_no_bytes_of_its_own() -> None:
     once = entered(AT)
-    left = with_delivered(once, LedgerEvent(AT + 1, EXIT, 3, 1), data_sent=False)
+    left = with_delivered(once, ledger_event(AT + 1, EXIT, 3, 1), data_sent=False)
 
     assert [len(pack(record)) for record in (once, entered(AT, AT), left)] == [9, 11, 12]
 

@@ -4,11 +4,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segrelay.worker.contract.words import Direction
-from segrelay.worker.core.ledger import LedgerEvent, contest, supersedes
+from segrelay.worker.core.ledger import LedgerEvent, contest, is_superseded
+from tests.ledger_keys import ledger_event
 
 events = st.builds(
-    LedgerEvent, st.integers(1, 4), st.sampled_from(list(Direction)), st.sampled_from([1, 2, 3])
+    ledger_event, st.integers(1, 4), st.sampled_from(list(Direction)), st.sampled_from([1, 2, 3])
 )
+
+
+def supersedes(newer: LedgerEvent, older: LedgerEvent) -> bool:
+    header = newer.header
+    return is_superseded(older, header.time_us, header.direction, newer.key[1])
+
+
 entrants = st.lists(st.tuples(st.sampled_from(["ada", "bob"]), events), max_size=12)
 
 

@@ -19,10 +19,11 @@ from segrelay.worker.core.ledger import (
     with_tried,
     with_whole_list,
 )
+from tests.ledger_keys import ledger_event
 
 ENTER, EXIT, CHANGE = Direction.ENTER, Direction.EXIT, Direction.CHANGE
 events = st.builds(
-    LedgerEvent,
+    ledger_event,
     st.integers(1, 9),
     st.sampled_from([ENTER, EXIT]),
     st.integers(1, 3),
@@ -31,15 +32,15 @@ events = st.builds(
 
 
 def enter(at: int, *, trigger: int = 1, audience: int = 1, **more: Any) -> LedgerEvent:
-    return LedgerEvent(at, ENTER, trigger, audience, **more)
+    return ledger_event(at, ENTER, trigger, audience, **more)
 
 
 def leave(at: int, *, trigger: int = 2, audience: int = 1, **more: Any) -> LedgerEvent:
-    return LedgerEvent(at, EXIT, trigger, audience, **more)
+    return ledger_event(at, EXIT, trigger, audience, **more)
 
 
 def changed(profile_hash: int) -> LedgerEvent:
-    return LedgerEvent(5, CHANGE, 1, 1, profile_hash=profile_hash)
+    return ledger_event(5, CHANGE, 1, 1, profile_hash=profile_hash)
 
 
 def remembered(history: list[LedgerEvent | str]) -> Record:
@@ -82,8 +83,8 @@ def test_no_time_ever_goes_back(history: list[tuple[LedgerEvent, str]]) -> None:
     record = Record()
     write = {"d": with_delivered, "t": with_tried, "r": with_raised}
     for drawn, kind in history:
-        trigger = 1 if drawn.direction is ENTER else 2
-        event = LedgerEvent(drawn.time_us, drawn.direction, trigger, drawn.audience)
+        trigger = 1 if drawn.header.direction is ENTER else 2
+        event = drawn._replace(key=(drawn.key[0], trigger))
         after = write[kind](record, event)
 
         assert after.data_us >= record.data_us
@@ -155,7 +156,7 @@ def test_memberships_are_what_is_newer_about_the_other_audiences() -> None:
         ([leave(5), enter(6)], True),
         ([enter(5), leave(6), enter(7, audience=2)], True),
         ([enter(5, trigger=3), enter(4), leave(5)], False),
-        ([LedgerEvent(5, CHANGE, 1, 1)], False),
+        ([ledger_event(5, CHANGE, 1, 1)], False),
         # Who may have entered without an answer is kept as a member.
         ([leave(5), "tried", enter(6)], True),
         ([leave(5), "tried", enter(4)], False),

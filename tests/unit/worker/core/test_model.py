@@ -27,6 +27,7 @@ from segrelay.worker.core.ledger import (
     with_tried,
     with_whole_list,
 )
+from tests.ledger_keys import ledger_event
 from tests.nightly import amount
 
 LATE = 5
@@ -77,24 +78,24 @@ class World:
 
     def apply(self, group: tuple[Waiting, ...], record: Record) -> None:
         """Let a request take effect, in the order of its events' times."""
-        for waiting in sorted(group, key=lambda waiting: waiting.event.time_us):
+        for waiting in sorted(group, key=lambda waiting: waiting.event.header.time_us):
             self.apply_one(waiting, record)
 
     def apply_one(self, waiting: Waiting, record: Record) -> None:
         event = waiting.event
-        if event.trigger == EXIT_EVENT:
+        if event.key[1] == EXIT_EVENT:
             return
-        if event.direction is Direction.EXIT:
-            self.inside.discard(event.audience)
+        if event.header.direction is Direction.EXIT:
+            self.inside.discard(event.key[0])
         elif self.overwrite:
             known = knowledge(record, event, frozenset)
             if self.rules.correct_lists:
-                listed = (waiting.segments | known.inside) - known.outside | {event.audience}
+                listed = (waiting.segments | known.inside) - known.outside | {event.key[0]}
             else:
                 listed = waiting.segments
             self.inside = set(listed)
         else:
-            self.inside.add(event.audience)
+            self.inside.add(event.key[0])
 
     def may_go(self, waiting: Waiting) -> bool:
         self.intents = [intent for intent in self.intents if intent.until > self.clock]
@@ -110,8 +111,8 @@ class World:
         event = waiting.event
         skip = judge(self.record, event)
         if skip == "superseded" and not self.rules.any_trigger:
-            own = self.record.items.get((event.audience, event.trigger))
-            skip = "superseded" if own and own.delivered_us > event.time_us else None
+            own = self.record.items.get(event.key)
+            skip = "superseded" if own and own.delivered_us > event.header.time_us else None
         return skip
 
     def drain(self) -> None:
@@ -126,7 +127,7 @@ class World:
             if skip == "already_there":
                 self.record = with_raised(self.record, waiting.event)
             self.settle(waiting)
-        result = contest([(w.event.audience, w.event, w) for w in going])
+        result = contest([(w.event.key[0], w.event, w) for w in going])
         going = [winner for winner, _ in result]
         superseded = {winner.number: older for winner, older in result}
         frozen = self.record
@@ -153,8 +154,8 @@ class World:
         group = [first]
         as_if = with_delivered(record, first.event)
         for waiting in going:
-            same_path = waiting.event.direction is first.event.direction
-            only_adds = not (self.overwrite and waiting.event.direction is Direction.ENTER)
+            same_path = waiting.event.header.direction is first.event.header.direction
+            only_adds = not (self.overwrite and waiting.event.header.direction is Direction.ENTER)
             if not (same_path and only_adds) or judge(as_if, waiting.event):
                 continue
             if self.may_go(waiting) and self.rng.random() < 0.8:
@@ -198,9 +199,9 @@ class World:
 
     def listed(self, record: Record, waiting: Waiting) -> Record:
         """A body that replaces the list told of every audience, as of its event's time."""
-        if not (self.overwrite and self.rules.whole_list and waiting.event.trigger == ENTER):
+        if not (self.overwrite and self.rules.whole_list and waiting.event.key[1] == ENTER):
             return record
-        return with_whole_list(record, waiting.event.time_us)
+        return with_whole_list(record, waiting.event.header.time_us)
 
 
 def history(rng: random.Random, rules: Rules, *, overwrite: bool) -> tuple[set[int], set[int]]:
@@ -222,7 +223,7 @@ def history(rng: random.Random, rules: Rules, *, overwrite: bool) -> tuple[set[i
         for trigger in triggers:
             # A scan reads what holds at that time: a state event tells the truth.
             is_state = rng.random() < 0.2 and truth(events, audience, until=time_us) is direction
-            event = LedgerEvent(time_us, direction, trigger, audience, state=is_state)
+            event = ledger_event(time_us, direction, trigger, audience, state=is_state)
             waiting += [
                 Waiting(next(numbers), event, segments) for _ in range(rng.choice([1, 1, 1, 2]))
             ]
