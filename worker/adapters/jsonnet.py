@@ -58,7 +58,7 @@ class _TookTooLongError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ProcessRenderer:
-    """The renderer of a drain; it implements `segrelay.worker.batch.render.RowRenderer`.
+    """The renderer of a drain.
 
     Args:
         is_told_to_stop: Once it says yes, rendering in a throw-away process is given up.
@@ -78,7 +78,11 @@ class ProcessRenderer:
     async def render(
         self, template: Template, engine: Engine, rows: Sequence[Row], *, isolated: bool
     ) -> list[Result | Killed]:
-        """Render rows of one template, in order."""
+        """Render rows of one template, which may be of several triggers, in order.
+
+        Isolated rows are rendered in a throw-away process with limits. There may be fewer results
+        than isolated rows; the other rows are left for another time.
+        """
         if isolated:
             engine = "jsonnet" if self.renderer.doubts(template) else engine
             return await asyncio.to_thread(self._isolated, template, engine, list(rows))

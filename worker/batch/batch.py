@@ -82,41 +82,32 @@ class Request:
         return self.answer if isinstance(self.answer, Answer) else None
 
 
-class Kind(NamedTuple):
-    """The properties that deliveries must have in common to share a request.
-
-    Attributes:
-        api: The identity of their API. Triggers whose APIs are equal have the same object.
-        alone: The trigger, if its deliveries share no request with others; "" = they may.
-        width: The number of users that a request may have; 0 = as many as the destination takes.
-    """
-
-    api: int
-    alone: str
-    url: str
-    root: bytes
-    width: int = 0
-
-
 @dataclass(slots=True, eq=False)
 class Part:
-    """Deliveries of one kind, in their order.
+    """Deliveries that may share a request, in their order.
 
     Args:
+        alone: The trigger, if its deliveries share no request with others; "" = they may.
+        root: The root options of their bodies.
+        width: The number of users that a request may have; 0 = as many as the destination takes.
         is_refused: True if they were in a body that was refused.
+        is_taken_back: True if they were in a request.
     """
 
-    kind: Kind
+    alone: str
+    root: bytes
+    width: int = 0
     deliveries: deque[Delivery] = field(default_factory=deque)
     is_refused: bool = False
+    is_taken_back: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class Batch:
     """The deliveries that were read at once, from the ledger's verdict to the settlement.
 
-    It keeps what is still to be sent in parts: the deliveries of one kind, or what is left of a
-    request that was taken back. Whatever shares API, URL and root options shares a part, of
+    It keeps what is still to be sent in parts: deliveries that may share a request, or what is left
+    of one that was taken back. Whatever shares API, URL and root options shares a part, of
     whichever trigger. A trigger that is in trouble goes alone, so that it costs the others nothing.
 
     It is the only writer of the outcomes, waits and dead letters, a script at a time.
@@ -179,28 +170,31 @@ class Batch:
         traits = self._traits(delivery)
         part = self._fresh.get(traits)
         if part is None:
-            kind = Kind(*traits)
-            part = self._fresh[kind] = Part(kind)
+            part = self._fresh[traits] = Part(*traits[2:])
         if not part.deliveries:
-            width = part.kind.width or math.inf
+            width = part.width or math.inf
             wider = (
                 at
                 for at, other in enumerate(self.parts)
-                if other is self._fresh.get(other.kind) and (other.kind.width or math.inf) > width
+                if not other.is_taken_back and (other.width or math.inf) > width
             )
             self.parts.insert(next(wider, len(self.parts)), part)
         part.deliveries.append(delivery)
         return part
 
     def _traits(self, delivery: Delivery) -> tuple[int, str, str, bytes, int]:
-        """Return what makes up the `Kind` of a delivery, to which it is equal."""
+        """Return what deliveries have in common that share a part.
+
+        It is the identity of their API (triggers whose APIs are equal have the same object), their
+        URL, and the first fields of their `Part`.
+        """
         trigger, shaped = delivery.trigger, delivery.shaped
         backoffs = self.state.backoffs
         backoff = backoffs.get(delivery.position) if backoffs else None
         root = orjson.dumps(shaped.root, option=orjson.OPT_SORT_KEYS) if shaped.root else b"{}"
         url = shaped.url or delivery.loaded.rules.url
         alone = trigger if backoff or self.goes_alone(trigger) else ""
-        return id(delivery.loaded.api), alone, url, root, backoff.width if backoff else 0
+        return id(delivery.loaded.api), url, alone, root, backoff.width if backoff else 0
 
     def goes_alone(self, trigger: str) -> bool:
         """Say whether a trigger's deliveries share no request with those of other triggers."""
@@ -230,8 +224,10 @@ class Batch:
     def put_back(self, deliveries: Sequence[Delivery], *, is_refused: bool) -> None:
         """Take deliveries back, to be sent before all else."""
         alone, *others = dict.fromkeys(delivery.trigger for delivery in deliveries)
-        kind = Kind(*self._traits(deliveries[0]))._replace(alone="" if others else alone, width=0)
-        self.parts.insert(0, Part(kind, deque(deliveries), is_refused))
+        *_, root, _ = self._traits(deliveries[0])
+        part = Part("" if others else alone, root, is_refused=is_refused, is_taken_back=True)
+        part.deliveries.extend(deliveries)
+        self.parts.insert(0, part)
 
     def fail(
         self, delivery: Delivery, reason: Death, message: str, answer: Answer | None = None
@@ -413,9 +409,6 @@ class Responses:
             name: value[:_TEXT_CHARACTERS] if isinstance(value, str) else value
             for name, value in found.items()
         }
-
-
-NO_RESPONSES: Final = Responses()
 
 
 def _is_plain(value: Any) -> bool:

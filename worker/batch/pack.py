@@ -8,19 +8,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from segrelay.jsonnet.rendered import Asserted, Killed, Rendered, Result, Row, TemplateFailed
 from segrelay.worker.batch.batch import Batch, Part, Request
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.read import skip_by_ledger
-from segrelay.worker.batch.render import RowRenderer
 from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.words import Death, Direction
 from segrelay.worker.core.ledger import judge, knowledge
 from segrelay.worker.core.messages import normalise_message
 from segrelay.worker.destinations.api import NotSendable, Shaped, compact_json
 from segrelay.worker.logs import log_bug
+
+if TYPE_CHECKING:
+    from segrelay.worker.adapters.jsonnet import ProcessRenderer
 
 
 @dataclass(slots=True)
@@ -148,7 +150,7 @@ def next_request(batch: Batch) -> Request | None:
     """
 
     def fewest_failures(part: Part) -> int:
-        is_tried = part.kind.alone in batch.state.waits
+        is_tried = part.alone in batch.state.waits
         return min((_failures(batch, d) for d in part.deliveries), default=0) if is_tried else 0
 
     moved = True
@@ -168,19 +170,19 @@ def next_request(batch: Batch) -> Request | None:
 
 def _of_part(batch: Batch, part: Part) -> tuple[Request | None, list[Delivery]]:
     """Take a request's deliveries out of a part, and those whose triggers have to go alone."""
-    alone, in_trouble = part.kind.alone, list[Delivery]()
+    alone, in_trouble = part.alone, list[Delivery]()
     if not part.deliveries or (alone and not batch.may_go(alone)):
         return None, in_trouble
     api = part.deliveries[0].loaded.api
-    most = min(api.max_users, part.kind.width or api.max_users)
+    most = min(api.max_users, part.width or api.max_users)
     if alone in batch.state.waits:
         most = 1
         part.deliveries = deque(sorted(part.deliveries, key=lambda d: _failures(batch, d)))
-    builder = RequestBuilder(most, api.max_bytes - FRAME_BYTES - len(part.kind.root))
+    builder = RequestBuilder(most, api.max_bytes - FRAME_BYTES - len(part.root))
     # Where something went wrong, each delivery of a person goes by itself, until it is known
     # which one is at fault.
     is_in_trouble = bool(alone) and batch.goes_alone(alone)
-    shares = not (part.is_refused or part.kind.width or is_in_trouble)
+    shares = not (part.is_refused or part.width or is_in_trouble)
     left: deque[Delivery] = deque()
     standings: dict[str, tuple[bool, bool]] = {}
     while part.deliveries and (shares or not builder.is_full):
@@ -300,7 +302,7 @@ def _request(batch: Batch, people: tuple[tuple[Delivery, ...], ...], *, is_part:
     return request
 
 
-async def put_in_envelope(request: Request, renderer: RowRenderer) -> str:
+async def put_in_envelope(request: Request, renderer: ProcessRenderer) -> str:
     """Make the whole body of a request by its envelope; return why there is none, or "".
 
     A template that may end the process is rendered in another one.

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
 
 from segrelay.worker.batch.delivery import Delivery, LoadedTrigger
 from segrelay.worker.contract.events import Header, decode_header, encode_headers
@@ -21,11 +21,15 @@ from segrelay.worker.core.gate import Closed, LaneKind, Open, SendTime
 from segrelay.worker.destinations.api import Sender
 
 if TYPE_CHECKING:
+    from segrelay.worker.adapters.jsonnet import ProcessRenderer
     from segrelay.worker.adapters.redis.gate import RedisGate
-    from segrelay.worker.adapters.redis.partition import RedisPartition
+    from segrelay.worker.adapters.redis.partition import (
+        RedisPartition,
+        SystemClock,
+        ThreadedLease,
+    )
     from segrelay.worker.adapters.redis.shared_keys import RedisNumbers, RedisStreaks
     from segrelay.worker.batch.batch import Responses
-    from segrelay.worker.batch.render import RowRenderer
 
 SLICE_SECONDS: Final = 2.0
 """The seconds that a drain works before others get their turn."""
@@ -180,29 +184,6 @@ ReadWants = Callable[[], Awaitable[tuple[Mapping[str, Scope], Mapping[str, str]]
 _SHOWN_WAIT_SECONDS: Final = 0.05
 
 
-class Clock(Protocol):
-    """The clock that a drain measures time and sleeps by."""
-
-    def seconds(self) -> float:
-        """Return seconds that never stop nor go back (CLOCK_BOOTTIME)."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Sleep."""
-
-
-class Lease(Protocol):
-    """Keeps a lease renewed while it is entered, from a thread of its own."""
-
-    def is_valid(self) -> bool:
-        """Say whether the lease holds, by a clock that runs on while the process is stopped."""
-
-    def __enter__(self) -> Self:
-        """Begin to renew the lease."""
-
-    def __exit__(self, *_: object) -> None:
-        """Stop renewing."""
-
-
 @dataclass(slots=True)
 class Stop:
     """The signal to stop: whether and when this process got it.
@@ -244,17 +225,17 @@ class Drain:
     partition: RedisPartition
     gate: RedisGate
     sender: Sender
-    renderer: RowRenderer
+    renderer: ProcessRenderer
     numbers: RedisNumbers
     streaks: RedisStreaks
-    lease: Lease
+    lease: ThreadedLease
     triggers: Mapping[str, LoadedTrigger]
     paused: frozenset[str] | None
     looks: Mapping[str, Open | Closed]
     read_names: Callable[[], Awaitable[None]]
     read_wants: ReadWants
     live_waits: Callable[[], Awaitable[bool]]
-    clock: Clock
+    clock: SystemClock
     jitter: random.Random
     stop: Stop
     responses: Responses

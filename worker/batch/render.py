@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import Final, NamedTuple, Protocol, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
 from segrelay.jsonnet.rendered import (
     UNREAD,
@@ -23,34 +23,17 @@ from segrelay.worker.destinations.api import NotSendable, parsed
 from segrelay.worker.errors import SegrelayError
 from segrelay.worker.logs import log_bug
 
+if TYPE_CHECKING:
+    from segrelay.worker.adapters.jsonnet import ProcessRenderer
+
 RENDER_GROUP: Final = 100
 """The number of deliveries between two looks at the clock: rendering holds the interpreter."""
 ISOLATING_SECONDS: Final = 15.0
 """The seconds after which a batch renders no further suspects: they stay in their streams."""
 
 
-class RowRenderer(Protocol):
-    """Renders rows with one template; the rows may be of several triggers."""
-
-    async def render(
-        self, template: Template, engine: Engine, rows: Sequence[Row], *, isolated: bool
-    ) -> list[Rendered | Asserted | TemplateFailed | Killed]:
-        """Render rows and return the results in their order.
-
-        Isolated rows are rendered in a throw-away process with limits. There may be fewer results
-        than isolated rows; the other rows are left for another time.
-        """
-
-    def render_safely(self, template: Template, engine: Engine, row: Row) -> Rendered | None:
-        """Render a row if that can't kill the process, else return None."""
-
-
-class _Group(NamedTuple):
-    """The properties that deliveries have in common which are rendered together."""
-
-    template: Template
-    engine: Engine
-    isolated: bool
+_Group = tuple[Template, Engine, bool]
+"""What deliveries have in common that are rendered together; True = in a throw-away process."""
 
 
 async def render_and_shape(
@@ -62,18 +45,19 @@ async def render_and_shape(
     """
     isolating_ends = batch.drain.clock.seconds() + ISOLATING_SECONDS
     for group, deliveries in _parts(going, batch):
+        *_, isolated = group
         rows = [Row(each.text, each.loaded.settings, each.header.time_us) for each in deliveries]
         results = await _rendered(batch.drain.renderer, group, rows)
         now_us = batch.state.now_ms() * 1000
         # Isolated rows may have fewer results than rows.
-        for delivery, result in zip(deliveries, results, strict=not group.isolated):
+        for delivery, result in zip(deliveries, results, strict=not isolated):
             batch.state.suspects.discard(delivery.position)
             try:
                 _shape(delivery, result, now_us, batch)
             except Exception as error:  # noqa: BLE001 - it costs this one delivery
                 message = log_bug(error, "shaping.failed", trigger=delivery.trigger)
                 batch.fail(delivery, Death.INVALID, message)
-        if group.isolated and (
+        if isolated and (
             len(results) < len(rows)
             or any(isinstance(result, Killed) for result in results)
             or batch.drain.clock.seconds() >= isolating_ends
@@ -99,28 +83,28 @@ def _parts(
         if members is None:
             trigger = delivery.loaded
             assert trigger.template is not None
-            group = _Group(trigger.template, trigger.engine, isolated)
-            members = groups.setdefault(group, [])
+            members = groups.setdefault((trigger.template, trigger.engine, isolated), [])
             of_trigger[delivery.trigger, isolated] = members
         members.append(delivery)
-    for group, members in sorted(groups.items(), key=lambda each: each[0].isolated):
+    for group, members in sorted(groups.items(), key=lambda each: each[0][-1]):
         for first in range(0, len(members), RENDER_GROUP):
             yield group, members[first : first + RENDER_GROUP]
 
 
 async def _rendered(
-    renderer: RowRenderer, group: _Group, rows: Sequence[Row]
+    renderer: ProcessRenderer, group: _Group, rows: Sequence[Row]
 ) -> list[Rendered | Asserted | TemplateFailed | Killed]:
     """Render rows. After an error of our own, they are rendered one by one to find its row."""
+    template, engine, isolated = group
     try:
-        return await renderer.render(group.template, group.engine, rows, isolated=group.isolated)
+        return await renderer.render(template, engine, rows, isolated=isolated)
     except SegrelayError:
         raise
     except Exception as error:
-        if group.isolated:
+        if isolated:
             raise
         if len(rows) == 1:
-            message = log_bug(error, "rendering.failed", template=group.template.name)
+            message = log_bug(error, "rendering.failed", template=template.name)
             return [TemplateFailed(message, "", 0)]
     return [result for row in rows for result in await _rendered(renderer, group, [row])]
 

@@ -156,15 +156,6 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
-class GateState:
-    """The state of a gate, as `status` prints it."""
-
-    state: Condition
-    reason: str = ""
-    message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class GateStatus:
     """The status of a gate, for `segrelay status` and the metrics.
 

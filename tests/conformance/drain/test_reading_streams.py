@@ -4,7 +4,7 @@ import random
 from types import SimpleNamespace
 from typing import Any
 
-from segrelay.worker.batch.batch import NO_RESPONSES
+from segrelay.worker.batch.batch import Responses
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.partition import State
 from segrelay.worker.batch.read import OPEN_BYTES, order_of, read_batch
@@ -27,7 +27,7 @@ def drain_with(partition: Any) -> Any:
         triggers=dict.fromkeys([*TRIGGERS, "enter"], trigger),
         paused=frozenset(),
         scopes={},
-        responses=NO_RESPONSES,
+        responses=Responses(),
     )
 
 

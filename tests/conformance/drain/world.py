@@ -21,7 +21,7 @@ import orjson
 from segrelay.jsonnet.rendered import Template
 from segrelay.worker.adapters.redis.gate import RedisGate, read_state
 from segrelay.worker.adapters.redis.shared_keys import RedisNumbers
-from segrelay.worker.batch.batch import NO_RESPONSES
+from segrelay.worker.batch.batch import Responses
 from segrelay.worker.batch.delivery import LoadedTrigger
 from segrelay.worker.batch.partition import Drain, Stop, Tally
 from segrelay.worker.contract.events import Header, pack_profile
@@ -323,7 +323,7 @@ class World:
             clock=FakeClock(process),
             jitter=random.Random(1),
             stop=stop,
-            responses=NO_RESPONSES,
+            responses=Responses(),
             scopes=self.scopes,
             **self.limits,
         )

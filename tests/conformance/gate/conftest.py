@@ -17,7 +17,6 @@ from segrelay.worker.core.gate import (
     MICROSECONDS,
     WHOLE,
     Closed,
-    GateState,
     GateStatus,
     Open,
     SendTime,
@@ -140,19 +139,17 @@ class Bench:
     def look(self, *triggers: str, gate: RedisGate | None = None) -> dict[str, Open | Closed]:
         return self.world.run((gate or self.gate).look(triggers))
 
-    def report(self, send_time: SendTime | Closed, verdict: Verdict, **more: Any) -> GateState:
+    def report(self, send_time: SendTime | Closed, verdict: Verdict, **more: Any) -> GateStatus:
         gate = more.pop("gate", None) or self.gate
         delivered = more.pop("delivered", int(isinstance(verdict, Accepted)))
         assert isinstance(send_time, SendTime), send_time
-        return self.world.run(
-            gate.report(
-                send_time, verdict, delivered=dict.fromkeys(send_time.successes, delivered), **more
-            )
-        )
+        made = dict.fromkeys(send_time.successes, delivered)
+        self.world.run(gate.report(send_time, verdict, delivered=made, **more))
+        return self.world.status()
 
     def send(
         self, verdict: Verdict, *, trigger: str | tuple[str, ...] = "vip", **more: Any
-    ) -> GateState:
+    ) -> GateStatus:
         """Book when there is a send time again, and report."""
         send_time = self.book(trigger=trigger, gate=more.get("gate"))
         if isinstance(send_time, Closed):

@@ -26,7 +26,6 @@ from segrelay.worker.core.gate import (
     WHOLE,
     WORTH_WAITING_SECONDS,
     Closed,
-    GateState,
     GateStatus,
     Heard,
     LaneKind,
@@ -123,7 +122,7 @@ class RedisGate:
         *,
         delivered: Mapping[str, int],
         batch: str = "",
-    ) -> GateState:
+    ) -> None:
         """Report the verdict about a send time's request to the gate.
 
         Args:
@@ -133,7 +132,7 @@ class RedisGate:
             batch: The position of the first delivery sent.
         """
         what = heard(verdict, policy=POLICY, label=self._label, fingerprint=self.fingerprint)
-        return await self._report(send_time, what, delivered, batch)
+        await self._report(send_time, what, delivered, batch)
 
     async def answers(self, triggers: Iterable[str]) -> dict[str, TriggerAnswers]:
         """Return how the last requests of each trigger were answered."""
@@ -151,7 +150,7 @@ class RedisGate:
 
     async def _report(
         self, send_time: SendTime, what: Heard, delivered: Mapping[str, int], batch: str
-    ) -> GateState:
+    ) -> None:
         answer = await self._call(
             "gate_report",
             what=what.what,
@@ -164,11 +163,10 @@ class RedisGate:
             triggers=" ".join(send_time.successes),
             made=" ".join([str(delivered.get(name, 0)) for name in send_time.successes]),
         )
-        state, reason, message, before = (text.decode() for text in answer)
+        state, message, before = (text.decode() for text in answer)
         if (state == "broken") != (before == "broken"):
             event = "destination.broken" if state == "broken" else "destination.recovered"
             LOG.warning(event, destination=self._name, reason=message)
-        return GateState(state, reason, message)
 
     async def resume(self, trigger: str = "") -> None:
         """Open the gate after one probe; with a trigger, only require a probe of that trigger."""

@@ -628,7 +628,7 @@ class LeaseKeeper:
 
 
 class ThreadedLease:
-    """Renews a lease from a thread; see `segrelay.worker.batch.partition.Lease`.
+    """Keeps a lease renewed while it is entered, from the thread of its process.
 
     It is made before the lease is taken, and so knows a time from which the lease holds.
 
@@ -659,7 +659,7 @@ class ThreadedLease:
         self._keeper.keep(None)
 
     def is_valid(self) -> bool:
-        """Say whether the lease still holds."""
+        """Say whether the lease holds, by a clock that runs on while the process is stopped."""
         return not self._lost and boottime_seconds() < self._until
 
     def renew(self, client: Redis) -> None:

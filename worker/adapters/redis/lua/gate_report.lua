@@ -7,7 +7,7 @@
 --@keys gate
 --@args what about wait incident probe batch fingerprint triggers made
 --
---@answer state reason message before
+--@answer state message before
 --@include _gate
 
 local before = state_of()
@@ -131,5 +131,5 @@ if is_probe then g.probing = 0 end
 hears[what](is_probe)
 g.firsts, g.noes = list_of(firsts), list_of(noes)
 save(written)
-local state, reason, message = state_of()
-return {state, reason, message, before}
+local state, _, message = state_of()
+return {state, message, before}
