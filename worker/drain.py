@@ -23,6 +23,7 @@ from segrelay.worker.batch.read import (
     contend,
     decode_batch,
     is_any_due,
+    is_full,
     ledgers_after,
     read_batch,
     unpack_ledgers,
@@ -152,9 +153,7 @@ async def _next(state: State, names: Sequence[str], kinds: Sequence[LaneKind]) -
     for kind in kinds:
         deliveries = await read_batch(state, _readable(state, names, kind), entries=entries)
         if deliveries:
-            batch = Batch(state, kind)
-            await decode_batch(batch, deliveries, entries=entries)
-            return batch
+            return Batch(state, kind, deliveries, is_last=not is_full(deliveries, entries))
     return None
 
 
@@ -171,17 +170,19 @@ def _readable(state: State, names: Iterable[str], kind: LaneKind) -> list[str]:
     return [
         name
         for name, lane, trigger in parts
-        if kind_of_lane(lane) == kind and trigger in state.drain.triggers and state.may_read(name)
+        if kind_of_lane(lane) == kind and lane not in state.paused
+        if trigger in state.drain.triggers and state.is_due(trigger)
     ]
 
 
 async def _prepare(batch: Batch) -> None:
     """Find out what of a batch has to be sent, and shape it; settle the rest."""
     # 4. Ask the ledger. Of the rest, only what no other of the batch supersedes goes on.
-    digests = list(dict.fromkeys(delivery.digest for delivery in batch.decoded))
-    rendering = [delivery.position for delivery in batch.decoded]
+    decoded = await decode_batch(batch)
+    digests = list(dict.fromkeys(delivery.digest for delivery in decoded))
+    rendering = [delivery.position for delivery in decoded]
     texts = await batch.drain.partition.ledgers(digests, rendering)
-    known = unpack_ledgers(batch.decoded, dict(zip(digests, texts, strict=True)), batch)
+    known = unpack_ledgers(decoded, dict(zip(digests, texts, strict=True)), batch)
     await batch.stop()
     going = contend(ask_ledger(known, batch))
     # 5. Render, 6. shape.

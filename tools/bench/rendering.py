@@ -14,7 +14,7 @@ import orjson
 from segrelay.jsonnet.rendered import Engine, Rendered, Row, Template
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
-from segrelay.worker.adapters.jsonnet import GROUP
+from segrelay.worker.batch.render import RENDER_GROUP
 from segrelay.worker.checks.preview import sample_profile
 from segrelay.worker.contract.words import Direction
 
@@ -63,8 +63,8 @@ def _microseconds(
     best = float("inf")
     for _ in range(_ROUNDS):
         started = time.process_time()
-        for first in range(0, len(rows), GROUP):
-            results = renderer.render(template, rows[first : first + GROUP], engine)
+        for first in range(0, len(rows), RENDER_GROUP):
+            results = renderer.render(template, rows[first : first + RENDER_GROUP], engine)
         best = min(best, time.process_time() - started)
         assert any(isinstance(result, Rendered) for result in results)
     return round(best / len(rows) * 1e6, 1)

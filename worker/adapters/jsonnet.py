@@ -25,16 +25,14 @@ from segrelay.jsonnet.rendered import (
 )
 from segrelay.jsonnet.renderer import Renderer
 
-GROUP: Final = 50
-"""The number of rows of one call of the renderer; they share the limits of time and memory."""
 GROUP_SECONDS: Final = 10
-"""Processor seconds for a group of rows, after which the kernel ends the process.
+"""Processor seconds for the rows of one call, after which the kernel ends the process.
 
 One row takes half a millisecond, or 0.1 s if its compiled template does not end. The lease of a
 process that hangs lapses sooner; this limit frees the process itself.
 """
 GROUP_BYTES: Final = 2_000_000_000
-"""The bytes by which a process may grow while it renders a group of rows."""
+"""The bytes by which a process may grow while it renders the rows of one call."""
 ISOLATED_SECONDS: Final = 5.0
 """Processor seconds of one throw-away process, for all of its rows."""
 ISOLATED_BYTES: Final = 1_000_000_000
@@ -62,8 +60,8 @@ class ProcessRenderer:
 
     Args:
         is_told_to_stop: Once it says yes, rendering in a throw-away process is given up.
-        group_seconds: Processor time after which the kernel ends a process amid a group.
-        group_bytes: The bytes by which the process may grow amid a group.
+        group_seconds: Processor time after which the kernel ends a process amid a call.
+        group_bytes: The bytes by which the process may grow amid a call.
         isolated_seconds: Processor time of a throw-away process.
         isolated_bytes: The memory that a throw-away process may hold.
     """
@@ -86,13 +84,9 @@ class ProcessRenderer:
         if isolated:
             engine = "jsonnet" if self.renderer.doubts(template) else engine
             return await asyncio.to_thread(self._isolated, template, engine, list(rows))
-        results: list[Result | Killed] = []
-        for first in range(0, len(rows), GROUP):
-            group = rows[first : first + GROUP]
-            with _limited(self.group_seconds, self.group_bytes):
-                results += self.renderer.render(template, group, engine)
-            await asyncio.sleep(0)
-        return results
+        await asyncio.sleep(0)
+        with _limited(self.group_seconds, self.group_bytes):
+            return list(self.renderer.render(template, rows, engine))
 
     def render_safely(self, template: Template, engine: Engine, row: Row) -> Rendered | None:
         """Render a row with the compiled template, within a short time; None = it can't be."""

@@ -114,7 +114,6 @@ class Batch:
 
     Args:
         kind: Of the lanes that it was read from.
-        decoded: The deliveries that could be decoded.
         is_last: True if nothing is behind it.
         skipped: Deliveries that need no request, until they are settled.
         failed: Deliveries that can't be sent, until they are settled.
@@ -135,7 +134,6 @@ class Batch:
     state: State
     kind: LaneKind = LIVE
     deliveries: Sequence[Delivery] = ()
-    decoded: Sequence[Delivery] = ()
     is_last: bool = False
     skipped: list[Delivery] = field(default_factory=list)
     failed: list[Delivery] = field(default_factory=list)
@@ -301,7 +299,7 @@ class Batch:
         for delivery in settlement.settled:
             delivery.free_memory()
             state.tally.count(delivery.outcome)
-        state.forget_backoffs(delivery.position for delivery in settlement.settled)
+            state.backoffs.pop(delivery.position, None)
         return end_ms
 
     async def dead(self, failed: Sequence[Delivery]) -> list[Delivery]:
@@ -320,7 +318,7 @@ class Batch:
                 may = await self.drain.streaks.may_die(trigger, failure, may)
             now_ms = self.state.now_ms()
             for delivery in group[:may]:
-                delivery.die(keys=self.drain.keys, now_ms=now_ms)
+                delivery.die(keys=self.drain.partition.keys, now_ms=now_ms)
             dead += group[:may]
             if may < len(group):
                 self.leave(trigger)

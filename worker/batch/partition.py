@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
 
 from segrelay.worker.batch.delivery import Delivery, LoadedTrigger
 from segrelay.worker.contract.events import Header, decode_header, encode_headers
-from segrelay.worker.contract.keys import REACHED_KEPT, PartitionKeys, split_stream_name
+from segrelay.worker.contract.keys import REACHED_KEPT, split_stream_name
 from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.triggers import Scope, label
@@ -205,7 +205,6 @@ class Drain:
     """One drain of one partition: all that it works with.
 
     Args:
-        keys: Of the partition.
         triggers: By their names; streams of others are left alone.
         paused: Names of paused triggers and lanes of paused jobs; None = the destination is paused.
         looks: Whether the gate is open for each trigger, as it was asked together with the pauses.
@@ -221,7 +220,6 @@ class Drain:
         batch_entries: The largest number of deliveries in a batch.
     """
 
-    keys: PartitionKeys
     partition: RedisPartition
     gate: RedisGate
     sender: Sender
@@ -490,12 +488,6 @@ class State:
         is_closed = trigger in self.paused or trigger in self.shut
         return not is_closed and not (wait and self.is_ahead(wait.not_before_ms))
 
-    def may_read(self, stream: str) -> bool:
-        """Say whether a stream may be read now: its lane is not paused, and its trigger is due."""
-        lane, trigger = split_stream_name(stream)
-        is_read = lane not in self.paused
-        return is_read and self.is_due(trigger)
-
     def is_preview(self, trigger: str) -> bool:
         """Say whether one delivery of a trigger goes first, alone, to try if it goes through."""
         return trigger in self.waits or trigger in self.probing
@@ -557,9 +549,3 @@ class State:
         for trigger in triggers:
             self.waits.pop(trigger, None)
             self.probing.discard(trigger)
-
-    def forget_backoffs(self, positions: Iterable[str]) -> None:
-        """Forget the backoffs of deliveries that are settled."""
-        if self.backoffs:
-            for position in positions:
-                self.backoffs.pop(position, None)

@@ -289,13 +289,11 @@ def ledgers_after(
     return records
 
 
-async def decode_batch(batch: Batch, deliveries: Sequence[Delivery], *, entries: int) -> None:
-    """Decode the deliveries that were read for a batch."""
-    audiences = {d.header.audience for d in deliveries if d.header.audience}
-    await batch.drain.numbers.learn(audiences, {d.trigger for d in deliveries})
-    decoded = decode_deliveries(deliveries, batch)
-    batch.deliveries, batch.decoded = deliveries, decoded
-    batch.is_last = not is_full(deliveries, entries)
+async def decode_batch(batch: Batch) -> list[Delivery]:
+    """Decode the deliveries of a batch; see `decode_deliveries`."""
+    audiences = {d.header.audience for d in batch.deliveries if d.header.audience}
+    await batch.drain.numbers.learn(audiences, {d.trigger for d in batch.deliveries})
+    return decode_deliveries(batch.deliveries, batch)
 
 
 def decode_deliveries(deliveries: Sequence[Delivery], batch: Batch) -> list[Delivery]:

@@ -26,8 +26,10 @@ from segrelay.worker.logs import log_bug
 if TYPE_CHECKING:
     from segrelay.worker.adapters.jsonnet import ProcessRenderer
 
-RENDER_GROUP: Final = 100
-"""The number of deliveries between two looks at the clock: rendering holds the interpreter."""
+RENDER_GROUP: Final = 50
+"""The number of deliveries that are rendered in one call; they share its limits of time and memory.
+
+Between two calls others have their turn: rendering holds the interpreter."""
 ISOLATING_SECONDS: Final = 15.0
 """The seconds after which a batch renders no further suspects: they stay in their streams."""
 

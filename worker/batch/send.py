@@ -14,7 +14,7 @@ from segrelay.worker.batch.batch import Batch, Request
 from segrelay.worker.batch.conclude import conclude, conclude_unfinished
 from segrelay.worker.batch.delivery import Failure
 from segrelay.worker.batch.pack import put_in_envelope, reduce
-from segrelay.worker.batch.partition import Drain, Intent, Settlement
+from segrelay.worker.batch.partition import Intent, Settlement
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.words import Death
 from segrelay.worker.core.gate import APART, LIVE_FIRST, Closed, Open
@@ -134,7 +134,7 @@ async def _obey(batch: Batch, request: Request, verdict: Verdict) -> None:
             await _leave(batch, request)
         return
     batch.state.tally.requests += 1
-    _log(drain, request, verdict)
+    _log(drain.partition.keys, request, verdict)
     delivered = await conclude(batch, request, verdict)
     send_time, first = request.send_time, request.deliveries[0].position
     await drain.gate.report(send_time, verdict, delivered=delivered, batch=first)
@@ -186,10 +186,9 @@ async def _exchange(batch: Batch, request: Request) -> Verdict:
         return await may_write(batch, request)
 
     try:
+        outgoing = _outgoing(drain.partition.keys, request)
         sending = asyncio.ensure_future(
-            drain.sender.send(
-                _outgoing(drain.keys, request), drain.request_deadline_seconds, permit
-            )
+            drain.sender.send(outgoing, drain.request_deadline_seconds, permit)
         )
         while not (sending.done() or drain.is_cut):
             await asyncio.wait({sending}, timeout=LOOK_SECONDS)
@@ -250,18 +249,18 @@ def _verdict(request: Request) -> Verdict:
     if isinstance(answer, NoAnswer):
         return answer.verdict
     users = [user for person in request.people for user in person[0].users]
-    verdict = api.classify(answer, users=request.users, url=request.url, bodies=users)
+    verdict = api.classify(answer, users, request.url)
     return quoting_nobody(verdict, api.words, _all_values(request, users), users)
 
 
-def _log(drain: Drain, request: Request, verdict: Verdict) -> None:
+def _log(keys: PartitionKeys, request: Request, verdict: Verdict) -> None:
     answer = request.answer
     # Refused credentials pause the destination until somebody acts.
     tell = LOG.error if isinstance(verdict, AccessRefused) else LOG.info
     tell(
         "request.answered",
-        destination=drain.keys.destination,
-        partition=drain.keys.number,
+        destination=keys.destination,
+        partition=keys.number,
         triggers=len(request.triggers),
         trigger=request.triggers[0],
         users=request.users,

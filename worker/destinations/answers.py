@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from segrelay.worker.contract.settings.http import Failures
 from segrelay.worker.core.messages import normalise_message
@@ -46,30 +46,18 @@ _LEVELS: Final = 2
 RefusedResults = Mapping[int, str]
 
 
-class SentResults(NamedTuple):
-    """The results of a request, in their order.
-
-    Attributes:
-        number: Their number.
-        bodies: The results, each as JSON.
-    """
-
-    number: int
-    bodies: Sequence[bytes] = ()
-
-
 def is_status(status: int, listed: Sequence[str]) -> bool:
     """Say whether a status is listed, as `404` or as one of `4xx`."""
     return str(status) in listed or f"{status // 100}xx" in listed
 
 
-def taken(answer: Answer, failures: Failures | None, sent: SentResults) -> Verdict:
+def taken(answer: Answer, failures: Failures | None, sent: Sequence[bytes]) -> Verdict:
     """Say what an answer means whose status means yes.
 
     Args:
         answer: The answer.
         failures: The way in which it tells which results it refuses; None = that is not known.
-        sent: The content of the request.
+        sent: The results of the request, each as JSON.
     """
     document = None if answer.truncated else parsed(answer.body)
     if failures is None:
@@ -82,7 +70,7 @@ def taken(answer: Answer, failures: Failures | None, sent: SentResults) -> Verdi
     return _counted(verdict, answer, document, failures, sent) if failures.taken else verdict
 
 
-def _described(answer: Answer, document: Any, failures: Failures, sent: SentResults) -> Verdict:
+def _described(answer: Answer, document: Any, failures: Failures, sent: Sequence[bytes]) -> Verdict:
     """Read the place of an answer that the configuration names."""
     found = _at(document, failures.at)
     is_described = failures.at or failures.of or not failures.taken
@@ -101,7 +89,7 @@ def _described(answer: Answer, document: Any, failures: Failures, sent: SentResu
 
 
 def _counted(
-    verdict: Verdict, answer: Answer, document: Any, failures: Failures, sent: SentResults
+    verdict: Verdict, answer: Answer, document: Any, failures: Failures, sent: Sequence[bytes]
 ) -> Verdict:
     """Take an answer for no yes to everything if fewer results were taken than it leaves over."""
     if not isinstance(verdict, Accepted):
@@ -110,10 +98,10 @@ def _counted(
     count = _number(found)
     if count is None and not verdict.refused:
         return Unreadable(f"{answer.status}: {failures.taken} is no number")
-    if count is None or count + len(verdict.refused) >= sent.number:
+    if count is None or count + len(verdict.refused) >= len(sent):
         return verdict
     message = f"{answer.status}: {failures.taken} tells that not all were taken"
-    return BodyRefused(message, partly_applied=sent.number > 1 and count > 0)
+    return BodyRefused(message, partly_applied=len(sent) > 1 and count > 0)
 
 
 def _number(found: Any) -> int | None:
@@ -125,14 +113,14 @@ def _number(found: Any) -> int | None:
     return _position(found)
 
 
-def _undescribed(answer: Answer, document: Any, sent: SentResults) -> Verdict:
+def _undescribed(answer: Answer, document: Any, sent: Sequence[bytes]) -> Verdict:
     """Say what an answer means that tells nothing where the configuration says, if it does."""
     # A status that the configuration counts as success may well come with an error's text.
     told = list(_told_failures(document)) if answer.status in _SUCCESS else []
     return _halved(answer, told, sent) if told else Accepted()
 
 
-def _halved(answer: Answer, told: Sequence[tuple[str, Any]], sent: SentResults) -> Verdict:
+def _halved(answer: Answer, told: Sequence[tuple[str, Any]], sent: Sequence[bytes]) -> Verdict:
     """Refuse a body of which some results failed, nobody knows which: it has to be halved."""
     # A list says more than a number.
     key, found = next((one for one in told if isinstance(one[1], list | dict | str)), told[0])
@@ -141,7 +129,7 @@ def _halved(answer: Answer, told: Sequence[tuple[str, Any]], sent: SentResults) 
     said = found if isinstance(found, str) else _usual_text(found, _USUAL)
     said = normalise_message(said) or said_by(answer, "")
     texts = [str(answer.status), key or "errors", *([said] if said else [])]
-    return BodyRefused(": ".join(texts), partly_applied=sent.number > 1)
+    return BodyRefused(": ".join(texts), partly_applied=len(sent) > 1)
 
 
 def _told_failures(value: Any, levels: int = _LEVELS) -> Iterator[tuple[str, Any]]:
@@ -189,7 +177,7 @@ def _has_text(found: dict[str, Any]) -> bool:
     return any(isinstance(one, str) for one in found.values())
 
 
-def _refused(found: Any, failures: Failures, sent: SentResults) -> RefusedResults | None:
+def _refused(found: Any, failures: Failures, sent: Sequence[bytes]) -> RefusedResults | None:
     """Return the reasons of the refused results by their positions.
 
     None = an entry has no right position; or, where all results are listed with a state, one has no
@@ -199,14 +187,14 @@ def _refused(found: Any, failures: Failures, sent: SentResults) -> RefusedResult
     positions = {position for position, _, _ in entries}
     if failures.field:
         are_objects = all(isinstance(entry, dict) for _, _, entry in entries)
-        if positions != set(range(sent.number)) or not are_objects:
+        if positions != set(range(len(sent))) or not are_objects:
             return None
         entries = [
             each
             for each in entries
             if not _has_succeeded(_at(each[2], failures.field), failures.succeeded)
         ]
-    elif not positions <= set(range(sent.number)):
+    elif not positions <= set(range(len(sent))):
         return None
     refused = {
         position: _message(entry, failures, key)
@@ -218,7 +206,7 @@ def _refused(found: Any, failures: Failures, sent: SentResults) -> RefusedResult
 
 
 def _entries(
-    found: Any, failures: Failures, sent: SentResults
+    found: Any, failures: Failures, sent: Sequence[bytes]
 ) -> Iterator[tuple[int | None, str, Any]]:
     """Yield entries, each with its position and the name of its list; None = it has no position.
 
@@ -228,7 +216,7 @@ def _entries(
     if failures.of:
         for position, key, entry in _named(found, failures, _held(failures, sent)):
             yield position, "" if failures.field else key or failures.at, entry
-    elif failures.field and sent.number == 1 and isinstance(found, dict) and "0" not in found:
+    elif failures.field and len(sent) == 1 and isinstance(found, dict) and "0" not in found:
         yield 0, "", found
     elif isinstance(found, dict):
         yield from ((_position(key), "", entry) for key, entry in found.items())
@@ -239,10 +227,10 @@ def _entries(
         yield None, "", found
 
 
-def _held(failures: Failures, sent: SentResults) -> Mapping[str, int | None]:
+def _held(failures: Failures, sent: Sequence[bytes]) -> Mapping[str, int | None]:
     """Return the positions of the results by the values that they hold; None = several hold it."""
     held: dict[str, int | None] = {}
-    for position, body in enumerate(sent.bodies):
+    for position, body in enumerate(sent):
         result = parsed(body)
         places = [_at(result, path) for path in failures.of] if isinstance(result, dict) else []
         for name in _names([result, *places]):

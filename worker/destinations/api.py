@@ -191,21 +191,13 @@ class Api(ABC):
         """Combine users, each already JSON, into one body."""
 
     @abstractmethod
-    def classify(
-        self,
-        answer: Answer,
-        *,
-        users: int,
-        url: str,
-        bodies: Sequence[bytes] = (),
-    ) -> Verdict:
+    def classify(self, answer: Answer, bodies: Sequence[bytes], url: str) -> Verdict:
         """Return the meaning of an answer to a request.
 
         Args:
             answer: The answer, of any status.
-            users: The number of users in the request.
+            bodies: The users of the request, each as JSON.
             url: The request's URL.
-            bodies: The users, each as JSON.
         """
 
     def tells_data(

@@ -21,7 +21,7 @@ from segrelay.worker.contract.settings.http import Authorization, HttpRequests
 from segrelay.worker.contract.settings.urls import is_same_origin, join, refuse_reason
 from segrelay.worker.contract.words import Death, Skip
 from segrelay.worker.core.verdicts import Accepted, BodyRefused, Failed, Verdict
-from segrelay.worker.destinations.answers import SentResults, is_status, said_by, taken
+from segrelay.worker.destinations.answers import is_status, said_by, taken
 from segrelay.worker.destinations.api import (
     Answer,
     Api,
@@ -213,18 +213,20 @@ class HttpApi(Api):
     def classify(
         self,
         answer: Answer,
-        *,
-        users: int,
+        bodies: Sequence[bytes],
         url: str,  # noqa: ARG002
-        bodies: Sequence[bytes] = (),
     ) -> Verdict:
         """Say what an answer means by its status, and by what it says of single results.
 
         A person whom the endpoint does not want is told from one whose data it refuses. A request
         that carries nobody else is no reason then to look who is to blame.
         """
-        verdict = self._read(answer, SentResults(users, bodies))
-        if isinstance(verdict, BodyRefused) and users == 1 and self._suppresses(verdict.message):
+        verdict = self._read(answer, bodies)
+        if (
+            isinstance(verdict, BodyRefused)
+            and len(bodies) == 1
+            and self._suppresses(verdict.message)
+        ):
             verdict = Accepted({0: verdict.message})
         if not isinstance(verdict, Accepted):
             return verdict
@@ -239,7 +241,7 @@ class HttpApi(Api):
         texts = map(re.escape, self.requests.suppressed)
         return any(re.search(rf"(?<!\w){text}(?!\w)", said, re.IGNORECASE) for text in texts)
 
-    def _read(self, answer: Answer, sent: SentResults) -> Verdict:
+    def _read(self, answer: Answer, sent: Sequence[bytes]) -> Verdict:
         if is_status(answer.status, self.requests.success):
             return taken(answer, self.requests.failures, sent)
         if is_status(answer.status, self.requests.refuse):

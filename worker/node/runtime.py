@@ -254,7 +254,6 @@ class Runtime:
             reads_along=ASK_NAMES if not self.client.is_cluster else (),
         )
         return Drain(
-            keys=partition_keys,
             partition=partition,
             gate=gate,
             sender=self.sender,

@@ -113,17 +113,10 @@ class NamesNobody(InsiderApi):
 
     __slots__ = ()
 
-    def classify(
-        self,
-        answer: Answer,
-        *,
-        users: int,
-        url: str,
-        bodies: Sequence[bytes] = (),
-    ) -> Verdict:
+    def classify(self, answer: Answer, bodies: Sequence[bytes], url: str) -> Verdict:
         if answer.status == 422 or answer.body.startswith(b'{"errors"'):
-            return _ANY.classify(answer, users=users, url=url)
-        return super().classify(answer, users=users, url=url, bodies=bodies)
+            return _ANY.classify(answer, bodies, url)
+        return super().classify(answer, bodies, url)
 
 
 def refused(status: int, message: str = "") -> Reply:

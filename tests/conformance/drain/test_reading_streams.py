@@ -8,7 +8,6 @@ from segrelay.worker.batch.batch import Responses
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.partition import State
 from segrelay.worker.batch.read import OPEN_BYTES, order_of, read_batch
-from segrelay.worker.contract.keys import PartitionKeys
 from tests.conformance.clocked_redis import at_once
 from tests.conformance.drain.fakes import SlowPartition
 from tests.conformance.drain.world import event
@@ -20,7 +19,6 @@ def drain_with(partition: Any) -> Any:
     """Return the parts of a drain that are used while it reads and settles."""
     trigger = SimpleNamespace(edition="", stopped="")
     return SimpleNamespace(
-        keys=PartitionKeys("insider", 0),
         partition=partition,
         clock=SimpleNamespace(seconds=lambda: 0.0),
         late_seconds=30.0,

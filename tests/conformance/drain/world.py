@@ -305,7 +305,6 @@ class World:
                 lease.lapse()
 
         return Drain(
-            keys=KEYS,
             partition=Edge(process, partition),
             gate=Edge(process, SlowGate(self)),
             sender=Edge(process, FakeSender(self._respond, connected)),
@@ -355,9 +354,9 @@ class World:
         root = orjson.loads(request.body)
         users = tuple(root.pop("users"))
         return Sending(
-            positions=tuple(row.position for row in intent.deliveries),
-            digest_of_position={row.position: row.digest for row in intent.deliveries},
-            digests=frozenset(row.digest for row in intent.deliveries),
+            positions=tuple(position for position, _ in intent.deliveries),
+            digest_of_position={position: header.digest for position, header in intent.deliveries},
+            digests=frozenset(header.digest for _, header in intent.deliveries),
             url=request.url,
             users=users,
             root=root,

@@ -196,9 +196,3 @@ def test_a_resumed_trigger_probes_again_if_the_first_failed(bench):
     bench.send(FAILED)
 
     assert bench.book().probe
-
-
-def test_a_slot_can_be_asked_for_as_a_probe(bench):
-    booking = bench.gate.book(kind="live", triggers=["vip"], horizon_seconds=1, probe=True)
-
-    assert bench.world.run(booking).probe

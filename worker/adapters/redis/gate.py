@@ -82,7 +82,6 @@ class RedisGate:
         kind: LaneKind,
         triggers: Sequence[str],
         horizon_seconds: float,
-        probe: bool = False,
     ) -> SendTime | Closed:
         """Book the next send time, unless it is further away than the horizon.
 
@@ -93,7 +92,6 @@ class RedisGate:
             triggers: The triggers of the request. Several share one only if the gate is plainly
                 open for each of them; else it is `APART`, and `look` says for which it is not.
             horizon_seconds: At most 15 minutes.
-            probe: The send time is a probe even if none is due.
         """
         answer = await self._call(
             BOOK,
@@ -101,7 +99,6 @@ class RedisGate:
             fingerprint=self.fingerprint,
             kind=kind,
             horizon=round(horizon_seconds * MICROSECONDS),
-            probe=int(probe),
             triggers=" ".join(triggers),
         )
         if not answer[0]:

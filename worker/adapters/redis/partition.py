@@ -100,7 +100,7 @@ def settle_call(
     named = (*(stream for stream, _ in by_reason), *(stream for stream, _, _ in backoffs))
     stream_index = {name: number for number, name in enumerate(dict.fromkeys(named), start=1)}
     # A request tells all of its ledgers; what was settled without one tells those of its entries.
-    told = {} if what.intent_id else {d: n for n, d in enumerate(what.ledgers, start=1)}
+    told = {} if what.intent_id else {d: f"={n}" for n, d in enumerate(what.ledgers, start=1)}
     texts = [_ledger(record) for record in what.ledgers.values()]
     groups_of = Counter(stream for stream, _ in by_reason)
     groups = by_reason.values()
@@ -124,7 +124,7 @@ def settle_call(
             for ((stream, _), group), some in zip(by_reason.items(), dead_letters, strict=True)
         ],
         groups_ids=[
-            " ".join([_told_id(d, told) if told and d.tells else d.entry_id for d in group])
+            " ".join([d.entry_id + (told.get(d.digest, "") if d.tells else "") for d in group])
             for group in groups
         ],
         deaths=[dead_letter for some in dead_letters for dead_letter in some],
@@ -163,11 +163,6 @@ def _ends(groups: Iterable[Sequence[Delivery]], what: Settlement) -> Iterator[En
         yield End(
             d.header, d.stream, RETRY, attempts=d.attempts, message=what.retry_message, counts=0
         )
-
-
-def _told_id(delivery: Delivery, told: Mapping[bytes, int]) -> str:
-    """Return the id of an entry, and the number of the ledger that tells of it."""
-    return f"{delivery.entry_id}={told[delivery.digest]}"
 
 
 def _last(group: Sequence[Delivery], *, is_whole: bool) -> int:

@@ -238,15 +238,9 @@ class InsiderApi(Api):
         options = b"," + orjson.dumps(dict(root))[1:-1] if root else b""
         return b"".join((b'{"users":[', b",".join(users), b"]", options, b"}"))
 
-    def classify(
-        self,
-        answer: Answer,
-        *,
-        users: int,
-        url: str,
-        bodies: Sequence[bytes] = (),  # noqa: ARG002 - Insider names users by their positions
-    ) -> Verdict:
+    def classify(self, answer: Answer, bodies: Sequence[bytes], url: str) -> Verdict:
         """Say what an answer means for each user."""
+        users = len(bodies)
         if answer.status in _SUCCESS:
             return _classify_success(answer, users=users, url=url)
         document = parsed(answer.body)

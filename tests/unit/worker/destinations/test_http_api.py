@@ -222,7 +222,7 @@ def test_a_refusal_says_why_where_it_is_configured_or_in_the_usual_places(
 ) -> None:
     answer = Answer(422, orjson.dumps(document))
 
-    said = api(reason=path).classify(answer, users=1, url=URL)
+    said = api(reason=path).classify(answer, [b"null"] * 1, URL)
 
     assert said == BodyRefused(f"422: {reason}" if reason else "422")
 
@@ -278,7 +278,7 @@ def test_an_answer_means_what_its_status_says_or_is_configured_to_mean(
 ) -> None:
     answer = Answer(status, body, retry_after="3")
 
-    assert api(**chosen).classify(answer, users=1, url=URL) == verdict
+    assert api(**chosen).classify(answer, [b"null"] * 1, URL) == verdict
 
 
 BY_INDEX = {"at": "errors"}
@@ -370,10 +370,7 @@ def test_an_answer_names_results_by_a_value_that_they_hold(
     failures: dict[str, Any], document: Any, refused: dict[int, str] | str | None
 ) -> None:
     said = api(results=10, failures=failures).classify(
-        Answer(200, orjson.dumps(document)),
-        users=3,
-        url=URL,
-        bodies=[orjson.dumps(one) for one in SENT],
+        Answer(200, orjson.dumps(document)), [orjson.dumps(one) for one in SENT], URL
     )
 
     assert told_by(said) == refused
@@ -381,7 +378,7 @@ def test_an_answer_names_results_by_a_value_that_they_hold(
 
 def test_a_result_that_is_a_text_is_the_value_by_which_it_is_named() -> None:
     said = api(results=10, failures={"at": "errors", "of": "email"}).classify(
-        Answer(200, b'{"errors": ["b"]}'), users=2, url=URL, bodies=[b'"a"', b'"b"']
+        Answer(200, b'{"errors": ["b"]}'), [b'"a"', b'"b"'], URL
     )
 
     assert said == Accepted({1: "errors"})
@@ -439,7 +436,7 @@ def test_a_person_whom_the_endpoint_does_not_want_is_told_from_one_whom_it_refus
 
 
 def read(reads: HttpApi, document: Any, results: int, status: int = 200) -> Verdict:
-    return reads.classify(Answer(status, orjson.dumps(document)), users=results, url=URL)
+    return reads.classify(Answer(status, orjson.dumps(document)), [b"null"] * results, URL)
 
 
 @pytest.mark.parametrize(("failures", "results", "document", "refused"), READ)
@@ -455,7 +452,7 @@ def test_an_answer_that_was_cut_or_is_no_json_is_not_understood() -> None:
     reads = api(results=10, failures=Failures())
 
     for answer in (Answer(200, b"[", truncated=True), Answer(200, b"<html>")):
-        assert isinstance(reads.classify(answer, users=2, url=URL), Unreadable)
+        assert isinstance(reads.classify(answer, [b"null"] * 2, URL), Unreadable)
 
 
 ITERABLE = {
@@ -519,13 +516,13 @@ def test_a_207_is_read_like_a_200() -> None:
 def test_of_an_answer_that_was_cut_only_the_status_counts_where_nothing_is_described() -> None:
     answer = Answer(200, orjson.dumps(HUBSPOT), truncated=True)
 
-    assert api(results=10).classify(answer, users=3, url=URL) == Accepted()
+    assert api(results=10).classify(answer, [b"null"] * 3, URL) == Accepted()
 
 
 @pytest.mark.parametrize(("begin", "end"), [("[", "]"), ('{"a":', "}"), ('{"errors":', "}")])
 def test_errors_that_are_nested_deep_are_read_like_others(begin: str, end: str) -> None:
     deep = '{"errors":' + begin * 900 + "1" + end * 900 + "}"
 
-    said = api(results=10).classify(Answer(200, deep.encode()), users=3, url=URL)
+    said = api(results=10).classify(Answer(200, deep.encode()), [b"null"] * 3, URL)
 
     assert said == BodyRefused("200: errors", partly_applied=True)

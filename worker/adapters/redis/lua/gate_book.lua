@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
 -- Books the next send time of a gate, or says why not.
 --
--- ARGV: the rate, a minute; the fingerprint of the credentials; live or backfill; the horizon, us; 1 = as a probe; the names of
---     the triggers that share the request, separated by spaces.
+-- ARGV: the rate, a minute; the fingerprint of the credentials; live or backfill; the horizon, us; the names of the triggers that
+--     share the request, separated by spaces.
 --@keys gate
---@args rate fingerprint kind horizon probe triggers
+--@args rate fingerprint kind horizon triggers
 --
 -- Returns {0, state, reason, until (-1 = when a person resumes), message}, or the send time and the time, us, whether it is a probe's,
 -- the incident, and the successes of each trigger:
@@ -39,7 +39,7 @@ if at - now > math.min(horizon, policy.ahead) then
 end
 g.tat = math.max(now, g.tat) + apart
 if kind == 'live' and at > now then g.live = math.max(g.live, at) end
-local probe = tonumber(arg_probe)
+local probe = 0
 if probe_is_due(fingerprint, trigger) then
   g.probing = at + policy.lapse
   probe = 1
