@@ -44,7 +44,6 @@ from segrelay.worker.core.verdicts import AccessRefused, Failed, TokenReplaced, 
 from segrelay.worker.destinations.api import (
     Answer,
     NoAnswer,
-    NoToken,
     OutgoingRequest,
     Permit,
     Sender,
@@ -307,7 +306,7 @@ class AuthorizedSender:
         tokens = self.tokens[request.authorization]
         token = await tokens.token()
         if not isinstance(token, str):
-            return NoToken(Silence.TOKEN, possibly_applied=False, means=token)
+            return NoAnswer(Silence.TOKEN, possibly_applied=False, means=token)
         complete = replace(
             request,
             headers=_with_token(request.headers, token),
@@ -317,7 +316,7 @@ class AuthorizedSender:
         if not isinstance(answer, Answer):
             return answer
         if answer.status == _UNAUTHORIZED and tokens.refused(token):
-            return NoToken(Silence.TOKEN, possibly_applied=False, means=TokenReplaced())
+            return NoAnswer(Silence.TOKEN, possibly_applied=False, means=TokenReplaced())
         if answer.status in _SUCCESS:
             tokens.accepted(token)
         return answer

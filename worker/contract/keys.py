@@ -65,7 +65,7 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | | | the entries are sealed; and `address`, where the destination got another one |
 | `{d:p}wakeup` | string | a drain was woken and has not begun |
 | `{d:p}rendering` | string | what the holder is rendering: JSON |
-| `{d:p}intents` | hash | intent id → JSON |
+| `{d:p}intents` | hash | intent id → a line for each delivery: position, header |
 | `{d:p}open` | hash | intent id → end (ms) of the doubt |
 | `{d:p}retry` | hash | trigger → JSON of a `Wait` of `core.backoff`, field by field |
 | `{d:p}aside` | hash | `lane\|trigger\|id` → JSON of a `Backoff` of `core.backoff`; of those who |

@@ -305,13 +305,16 @@ class NoAnswer:
     """A request that ended without an answer.
 
     Args:
-        possibly_applied: False only where nothing of the request has left.
+        possibly_applied: False only where nothing of the request has left, or its token was
+            refused.
         why: The cause in words; it decides nothing.
+        means: What follows from the lack of a valid token; None = there was one, or none is needed.
     """
 
     kind: Silence
     possibly_applied: bool
     why: str = field(default="", compare=False, kw_only=True)
+    means: Verdict | None = field(default=None, kw_only=True)
 
     @property
     def is_ours(self) -> bool:
@@ -325,24 +328,8 @@ class NoAnswer:
 
     @property
     def verdict(self) -> Verdict:
-        """Return the verdict that the request failed, and whether it may have been applied."""
-        return Failed(self.message, possibly_applied=self.possibly_applied)
-
-
-@dataclass(frozen=True, slots=True)
-class NoToken(NoAnswer):
-    """A request that was not made, or surely not applied, because there was no valid token.
-
-    Args:
-        means: The consequence for the destination.
-    """
-
-    means: Verdict
-
-    @property
-    def verdict(self) -> Verdict:
-        """Return the verdict that follows from the missing token."""
-        return self.means
+        """Return what follows: as a rule, the request failed, and may have been applied or not."""
+        return self.means or Failed(self.message, possibly_applied=self.possibly_applied)
 
 
 Permit = Callable[[], Awaitable[bool]]

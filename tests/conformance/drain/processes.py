@@ -76,6 +76,8 @@ class Edge:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._wrapped, name)
+        if not callable(method):
+            return method
 
         async def call(*args: Any, **options: Any) -> Any:
             if name == "intent":

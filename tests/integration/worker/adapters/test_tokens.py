@@ -5,7 +5,7 @@ from functools import partial
 
 from segrelay.worker.adapters.sender import AuthorizedSender, Granted, ProcessToken
 from segrelay.worker.core.verdicts import AccessRefused, Failed, TokenReplaced
-from segrelay.worker.destinations.api import Answer, NoToken, OutgoingRequest
+from segrelay.worker.destinations.api import Answer, NoAnswer, OutgoingRequest
 from tests.conformance.drain.fake_sender import FakeSender
 
 REQUEST = OutgoingRequest(
@@ -105,7 +105,7 @@ async def test_a_request_carries_the_token_and_a_401_is_sent_again_by_the_drain(
     answers = [await authorized.send(REQUEST, 5.0) for _ in range(5)]
     carried = [request.headers["Authorization"] for request in sender.sent]
 
-    replaced = partial(NoToken, "token", possibly_applied=False)
+    replaced = partial(NoAnswer, "token", possibly_applied=False)
     assert carried == [f"Bearer token-{n}" for n in (1, 1, 2, 2, 3)]
     assert answers == [
         Answer(200, b"{}"),
