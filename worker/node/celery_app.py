@@ -24,7 +24,6 @@ import billiard
 import structlog
 from celery import Celery, bootsteps, signals
 from celery.concurrency.prefork import TaskPool as Prefork
-from celery.concurrency.solo import TaskPool as Solo
 from celery.worker.consumer import Consumer
 from celery.worker.state import maybe_shutdown
 
@@ -162,9 +161,9 @@ def refuse(error: SegrelayError) -> NoReturn:
 
 
 def _refuse_other_pools(worker: Any) -> None:
-    """Refuse pools of threads: a drain uses the signals, event loop and permits of its process."""
-    if not issubclass(worker.pool_cls, (Prefork, Solo)):
-        raise UsageWrong("Drains run in processes: use --pool prefork (the default) or solo.")
+    """Refuse other pools: a drain uses the signals, event loop and permits of a process."""
+    if not issubclass(worker.pool_cls, Prefork):
+        raise UsageWrong("Drains run in processes: use --pool prefork (the default).")
     if worker.pool_start_method != "fork":
         raise UsageWrong("The processes of a worker are forked: leave --pool-start-method at fork.")
 

@@ -27,7 +27,6 @@ from typing import Any, Final
 
 import structlog
 from celery import bootsteps
-from celery.concurrency.solo import TaskPool as Solo
 from celery.exceptions import WorkerShutdown
 from celery.worker import state as worker_state
 
@@ -178,7 +177,6 @@ class SweepStep(bootsteps.StartStopStep):
         self._timer: Any = None
         self._sweep: Sweep | None = None
         self._round: Future[bool] | None = None
-        self._watches = False
         super().__init__(consumer, **options)
 
     def start(self, consumer: Any) -> None:
@@ -186,11 +184,8 @@ class SweepStep(bootsteps.StartStopStep):
         if self._sweep is None:
             self._sweep = consumer.app.segrelay.sweep(consumer.pool)
         tell_supervisor("READY=1")
-        # Without a pool the event loop itself drains, and stands still meanwhile.
-        self._watches = not isinstance(consumer.pool, Solo)
-        if self._watches:
-            switch_threads_often()
-            watch_for_hanging(self.hung_seconds)
+        switch_threads_often()
+        watch_for_hanging(self.hung_seconds)
         self._timer = consumer.timer.call_repeatedly(EVERY_SECONDS, self._tick)
 
     def stop(self, consumer: Any) -> None:  # noqa: ARG002 - Celery's signature
@@ -213,10 +208,10 @@ class SweepStep(bootsteps.StartStopStep):
         """Begin a round unless one runs, and end the worker if the last one found it broken."""
         if self._round is not None and not self._round.done():
             return  # The watchdog waits for it as it waits for the event loop.
-        before, self._round = self._round, self._begin()
+        assert self._sweep is not None
+        before, self._round = self._round, begin_aside(self._sweep.tick)
         tell_supervisor("WATCHDOG=1")
-        if self._watches:
-            watch_for_hanging(self.hung_seconds)
+        watch_for_hanging(self.hung_seconds)
         if before is not None and before.result():
             LOG.error(
                 "worker.broken",
@@ -225,15 +220,6 @@ class SweepStep(bootsteps.StartStopStep):
             )
             signal.alarm(END_SECONDS)
             raise WorkerShutdown(EXIT_CODE)
-
-    def _begin(self) -> Future[bool]:
-        assert self._sweep is not None
-        if self._watches:
-            return begin_aside(self._sweep.tick)
-        # A drain in this process takes locks of the node that keep only other processes out.
-        ended: Future[bool] = Future()
-        ended.set_result(self._sweep.tick())
-        return ended
 
 
 def watch_for_hanging(seconds: float) -> None:

@@ -135,8 +135,6 @@ def test_who_does_the_round_does_its_chores():
 HANGING = """
 import json, os, sys, time
 from types import SimpleNamespace
-from celery.concurrency.prefork import TaskPool as Prefork
-from celery.concurrency.solo import TaskPool as Solo
 from segrelay.worker.node.sweep import SweepStep
 
 def play(what, turns, seconds, most, stops):
@@ -155,7 +153,7 @@ def play(what, turns, seconds, most, stops):
     ticks = []
     consumer = SimpleNamespace(
         app=SimpleNamespace(segrelay=SimpleNamespace(sweep=lambda _: SimpleNamespace(tick=sweep))),
-        pool=object.__new__(Solo if what == "solo" else Prefork),
+        pool=None,
         timer=SimpleNamespace(call_repeatedly=call_repeatedly),
     )
     step = type("Quick", (SweepStep,), {"hung_seconds": most})(consumer)
@@ -181,7 +179,6 @@ HANGS = {"prefork": ("prefork", 1, 50, False), "a round beside it": ("round", 50
 GOES_ON = {
     "it sweeps in time": ("prefork", 15, 0.1, False),
     "it waits for its broker": ("prefork", 0, 2.0, True),
-    "it drains by itself": ("solo", 1, 2.0, False),
     "a round lasts longer than it should": ("round", 15, 0.3, False),
 }
 """What hangs, how often, for how many times what it may at most, and whether it is told to stop."""
