@@ -31,9 +31,8 @@ DEFECTS = {
     ),
     "of two events at one time the entrance wins": Defect(
         "worker/core/ledger.py",
-        "return same_trigger or newer.direction != older.direction",
-        "return (same_trigger or newer.direction != older.direction)"
-        " and newer.time_us > older.time_us",
+        "return same_trigger or direction != own_direction",
+        "return (same_trigger or direction != own_direction) and time_us > own_us",
     ),
     "a state event is skipped though its person has left since": Defect(
         "worker/core/ledger.py",

@@ -277,8 +277,10 @@ def _pack(batch: Batch, delivery: Delivery) -> tuple[bytes, ...] | None:
 def _corrected(batch: Batch, delivery: Delivery, record: Record) -> Shaped | NotSendable:
     """Return the body, corrected by the newer facts in a record."""
     # A repair carries the profile of an older event, so all that the ledger knows is newer.
-    header = delivery.header._replace(time_us=0) if delivery.header.repair else delivery.header
-    newer = knowledge(record, delivery.event._replace(header=header), batch.drain.numbers.slugs)
+    event = delivery.event
+    if event.header.repair:
+        event = event._replace(header=event.header._replace(time_us=0))
+    newer = knowledge(record, event, batch.drain.numbers.slugs)
     trigger = delivery.loaded
     return trigger.api.correct(delivery.shaped, delivery.header, trigger.rules, newer)
 
