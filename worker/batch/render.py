@@ -35,7 +35,7 @@ ISOLATING_SECONDS: Final = 15.0
 
 
 _Group = tuple[Template, Engine, bool]
-"""What deliveries have in common that are rendered together; True = in a throw-away process."""
+"""Template and engine of deliveries that are rendered together; True = in a throw-away process."""
 
 
 async def render_and_shape(

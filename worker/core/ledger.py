@@ -9,11 +9,13 @@ corrected by the newer facts that it holds.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.ledger import Item, Record, is_newer
 from segrelay.worker.contract.words import Direction, Skip
+
+if TYPE_CHECKING:
+    from segrelay.worker.contract.events import Header
 
 
 class LedgerEvent(NamedTuple):
