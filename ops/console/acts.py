@@ -368,7 +368,7 @@ class StartedCommands:
 
 
 def _follow(started: StartedCommand, process: subprocess.Popen[str], output: IO[bytes]) -> None:
-    """Collect what a command says until it ends, and then what it printed."""
+    """Collect a command's messages until it ends, then its document and its exit code."""
     assert process.stderr
     with process, output:
         started.lines.extend(line.rstrip("\n") for line in process.stderr)

@@ -164,7 +164,7 @@ _MOST_ACTS: Final = 500
 
 
 def audit(console: Console, asked: Asked) -> Page:
-    """Show what `segrelay audit` tells."""
+    """Show the acts of the audit that the filters choose, as `segrelay audit` lists them."""
     filters = {field.name: asked.get(field.name) for field in fields(ActOptions)}
     relay = Reads("audit", console.settings, console.look.client)
     result = list_acts(options=ActOptions(**filters), limit=_MOST_ACTS, relay=relay)
@@ -173,7 +173,7 @@ def audit(console: Console, asked: Asked) -> Page:
 
 
 def status(console: Console, asked: Asked) -> Page:
-    """Show what `segrelay status` tells."""
+    """Show the whole status, as `segrelay status` prints it."""
     del asked
     judged = console.look.judged()
     parts: list[str | Table] = [*lines(judged.standing)]
@@ -204,7 +204,7 @@ def quarantine(console: Console, asked: Asked) -> Page:
 
 
 def record(console: Console, asked: Asked) -> Page:
-    """Show what `segrelay quarantine show` tells of one record."""
+    """Show one record of the quarantine; its payload only if the person asks for it."""
     name, relay = asked.path["id"], Reads("quarantine show", console.settings, console.look.client)
     found = show_record(name, reveal=asked.is_post, relay=relay)
     if asked.is_post:

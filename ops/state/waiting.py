@@ -107,7 +107,13 @@ def find_streams(
 
 
 def read_entries(client: Redis, stream: Stream, last: str = "+") -> Iterator[WaitingEntry]:
-    """Yield the entries of a stream, the oldest first, also what is added meanwhile up to an id."""
+    """Yield the entries of a stream, the oldest first.
+
+    Args:
+        client: Redis.
+        stream: The stream.
+        last: The id of the last entry that is wanted; "+" = also those that are added meanwhile.
+    """
     key = stream.partition.stream(stream.name)
     for entry_id, fields in read_stream(client, key, "-", last, _READ_AT_ONCE):
         text, _, profile = read_entry(fields)

@@ -1,7 +1,8 @@
-"""Checks templates: samples are rendered, all engines agree, and what is read exists.
+"""Checks templates: each sample renders to a valid body, the same with every engine.
 
 Samples are rendered in processes of their own: a template may kill the one that renders it. Other
 engines render the untouched files.
+Fields that a template reads, and no profile has, are named.
 """
 
 from __future__ import annotations

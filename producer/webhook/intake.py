@@ -137,9 +137,10 @@ class Body:
 
 
 def _payloads_in(text: bytes, most: int) -> Sequence[Payload]:
-    """Return the payloads of a body; of one that is no JSON as a whole, what a file's would be.
+    """Return the payloads of a body.
 
-    What of it can't be read is a payload, too.
+    A body that is no JSON as a whole is read as a file is: by lines and values. A part that can't
+    be read is a payload with an error, so that it reaches the quarantine.
     """
     values = sum(text.count(mark) for mark in (b",", b"{", b"[", b"\n"))
     if values > max(_MOST_VALUES, len(text) // _BYTES_A_VALUE):

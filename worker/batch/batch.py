@@ -181,7 +181,7 @@ class Batch:
         return part
 
     def _traits(self, delivery: Delivery) -> tuple[int, str, str, bytes, int]:
-        """Return what deliveries have in common that share a part.
+        """Return the properties in which all deliveries of a part are equal.
 
         It is the identity of their API (triggers whose APIs are equal have the same object), their
         URL, and the first fields of their `Part`.

@@ -308,7 +308,8 @@ class NoAnswer:
         possibly_applied: False only where nothing of the request has left, or its token was
             refused.
         why: The cause in words; it decides nothing.
-        means: What follows from the lack of a valid token; None = there was one, or none is needed.
+        means: The verdict on a request without a valid token; None = its token was valid, or it
+            needs none.
     """
 
     kind: Silence
