@@ -85,3 +85,15 @@ def test_a_probe_carries_who_has_failed_the_least_and_the_others_wait_for_it() -
     assert b"bob@example.com" in probe.body
     assert (batch.busy, batch.trying) == (fresh.names, {"enter"})
     assert [([*part.deliveries], part.is_refused) for part in batch.parts] == [([failed], True)]
+
+
+def test_what_was_taken_back_stays_before_a_part_that_is_narrower() -> None:
+    taken, narrow = delivery("ann", at=1, root={}), delivery("bob", at=2, root={})
+    backoffs = {narrow.position: Backoff(1, failures=1)}
+    state: Any = SimpleNamespace(backoffs=backoffs, waits={}, is_preview=lambda _: False)
+    batch = Batch(state)
+
+    batch.put_back([taken], is_refused=True)
+    batch.add(narrow)
+
+    assert [[*part.deliveries] for part in batch.parts] == [[taken], [narrow]]
