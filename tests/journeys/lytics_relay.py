@@ -95,7 +95,8 @@ def relaying(folder):
 
 def arrived(relay, seconds):
     """Wait until all that Lytics has sent has been delivered, and is true."""
-    until(lambda: all(job["sent"] == job["events"] for job in relay.jobs()), seconds)
+    log = relay.rig.folder / "serve.log"
+    until(lambda: all(job["sent"] == job["events"] for job in relay.jobs()), seconds, else_show=log)
     until(lambda: not relay.rig.waiting(), seconds)
     assert relay.rig.memberships() == relay.truth()
     status = status_of(relay.rig)
