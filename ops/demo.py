@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, cast
 
@@ -58,6 +59,8 @@ _PEOPLE_A_MOVE: Final = 30
 """A sync asks a person about more than a tenth of an audience, which has two thirds of all."""
 _SYNCED, *_TOLD = AUDIENCES
 """The audience of backfill and sync, and the audiences of the webhooks."""
+_BEFORE_ANY_SCAN: Final = timedelta(seconds=3)
+"""Age of the file: Lytics' clock shows whole seconds, so a scan counts from up to two before it."""
 _START_SECONDS: Final = 180.0
 """Seconds that all processes together may take to start: on a busy machine, each takes long."""
 _STOP_SECONDS: Final = 60.0
@@ -207,7 +210,8 @@ class _Play:
         path = self.folder / "members.ndjson"
         path.write_bytes(b"\n".join(map(orjson.dumps, self._members(_SYNCED))) + b"\n")
         mention(f"Backfill of the {plural(inside, 'member')} of {_SYNCED}, from a file:")
-        options = ("--audience", _SYNCED, "--as-of", "now", "--job", "members")
+        true_at = (datetime.now(UTC) - _BEFORE_ANY_SCAN).isoformat()
+        options = ("--audience", _SYNCED, "--as-of", true_at, "--job", "members")
         self._command("backfill", "start", str(path), *options)
         mention("Sync learns who is in it:")
         self._command("sync", "run", _SYNCED)
