@@ -39,10 +39,9 @@ MICROSECONDS: Final = 1_000_000
 FUTURE_TOLERANCE_US: Final = 5 * 60 * MICROSECONDS
 
 _RFC3339: Final = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d):(\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:?[0-5]\d)",
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d):([0-5]\d|60)(?:\.(\d+))?([Zz]|[+-]\d\d:?[0-5]\d)",
     re.ASCII,
 )
-_LEAP_SECOND: Final = "60"
 _LAST_SECOND: Final = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
 _HARMLESS: Final = re.compile(r"[-0-9TZtz:+. ]{1,40}", re.ASCII)
 
@@ -57,12 +56,10 @@ def parse_time(value: object) -> int:
     if match is None:
         raise _bad(f"{_shown(value)} is not an RFC 3339 time such as 2026-11-01T10:00:00Z.")
     day, minute, second, fraction, offset = match.groups()
-    is_leap = second == _LEAP_SECOND
     try:
-        seconds = _seconds_of(f"{day}T{minute}:{59 if is_leap else second}{offset.upper()}")
+        seconds = _minute_of(f"{day}T{minute}{offset.upper()}") + int(second)
     except ValueError as error:
         raise _bad(f"{_shown(value)} is no date and time of the calendar.") from error
-    seconds += is_leap
     if seconds <= 0:
         raise _bad(f"{_shown(value)} is before 1970.")
     if seconds > _LAST_SECOND:
@@ -107,7 +104,7 @@ def refuse_forgotten(time_us: int, oldest_us: int) -> None:
 
 
 @lru_cache(maxsize=4_096)
-def _seconds_of(text: str) -> int:
+def _minute_of(text: str) -> int:
     return int(datetime.fromisoformat(text).timestamp())
 
 

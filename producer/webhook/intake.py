@@ -99,36 +99,35 @@ class Body:
     taken: int = 0
     refusal: RequestRefused | None = None
     _position: int = 0
-    _payloads: Sequence[Payload] | None = field(default=None, repr=False)
+    _rest: list[Payload] | None = field(default=None, repr=False)
 
     @property
     def is_ended(self) -> bool:
         """Say whether all of the body is stored, or nothing can be."""
-        if self.refusal is not None or self._payloads is None:
-            return self.refusal is not None
-        return self._position == len(self._payloads)
+        return self.refusal is not None or (self._rest == [] and self.taken == self._position)
 
-    def prepare(self) -> Sequence[Payload]:
-        """Read the body, unless it is read already, and return its payloads.
+    def prepare(self) -> list[Payload]:
+        """Read the body, unless it is read already; return what is not taken yet, the last first.
 
         Raises:
             RequestRefused: It holds more payloads or values than are taken.
         """
-        if self._payloads is None:
-            self._payloads = _payloads_in(self.text, self.most)
-        return self._payloads
+        if self._rest is None:
+            self._rest = _payloads_in(self.text, self.most)[self._position :][::-1]
+        return self._rest
 
     def payloads(self) -> Iterator[Payload]:
         """Yield the payloads that are not stored yet; nothing where there is a `refusal`."""
-        self.taken = self._position
+        if self.taken != self._position:  # what was taken has not been stored
+            self._rest, self.taken = None, self._position
         try:
-            found = self.prepare()
+            rest = self.prepare()
         except RequestRefused as refusal:
             self.refusal = refusal
             return
-        for payload in found[self._position :]:
+        while rest:  # one after the other, so that the memory of each serves for the next
             self.taken += 1
-            yield payload
+            yield rest.pop()
 
     def advance(self, stored: Published) -> None:
         """Record that the payloads that were taken are stored."""
@@ -136,14 +135,14 @@ class Body:
         self._position = self.taken
 
 
-def _payloads_in(text: bytes, most: int) -> Sequence[Payload]:
+def _payloads_in(text: bytes, most: int) -> list[Payload]:
     """Return the payloads of a body.
 
     A body that is no JSON as a whole is read as a file is: by lines and values. A part that can't
     be read is a payload with an error, so that it reaches the quarantine.
     """
-    values = sum(text.count(mark) for mark in (b",", b"{", b"[", b"\n"))
-    if values > max(_MOST_VALUES, len(text) // _BYTES_A_VALUE):
+    most_values = max(_MOST_VALUES, len(text) // _BYTES_A_VALUE)
+    if len(text) > most_values < sum(map(text.count, (b",", b"{", b"[", b"\n"))):
         raise body_too_large(f"made of more than {_MOST_VALUES:,} values")
     try:
         found: Iterator[Payload] = (
