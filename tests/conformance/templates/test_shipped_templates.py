@@ -33,34 +33,16 @@ def test_a_shipped_template_calls_the_library_without_looking_its_functions_up()
     assert "call(" not in compile_template(bundle).source
 
 
-def test_an_entrance_appends_the_slug_and_overwrites_nothing(shipped):
-    profile = _profile(_segments=["vip", "news"])
-
-    [user] = shipped("enter", [profile])
-
-    assert user["attributes"]["custom"] == {"lytics_computed_attr": ["vip"]}
-    assert user.keys() == {"identifiers", "attributes", "events"}
-
-
-def test_an_exit_takes_the_slug_that_was_left_and_nothing_else(shipped):
-    profile = _profile("exit", _segments=["news", "other"])
-
-    [user] = shipped("exit", [profile])
-
-    assert user == {
-        "identifiers": {"email": "ann@example.com"},
-        "custom": {"partial": {"lytics_computed_attr": ["vip"]}},
-    }
-
-
-def test_the_attribute_is_a_setting(shipped):
-    settings = {"audience_attribute": "audiences"}
+def test_what_attributes_are_called_is_a_setting(shipped):
+    settings = {"audience_attribute": "audiences", "audience_flag_prefix": "seg_"}
 
     [entered] = shipped("enter", [_profile()], settings)
     [left] = shipped("exit", [_profile("exit")], settings)
+    [flagged] = shipped("flag-enter", [_profile()], settings)
 
     assert entered["attributes"]["custom"] == {"audiences": ["vip"]}
     assert left["custom"] == {"partial": {"audiences": ["vip"]}}
+    assert flagged["attributes"]["custom"] == {"seg_vip": True}
 
 
 PEOPLE = [
@@ -142,46 +124,20 @@ def test_values_are_used_where_they_belong(shipped):
     assert user["events"][0]["timestamp"] == "2026-11-01T10:00:00.872199Z"
 
 
-def test_a_change_has_no_event_and_moves_nobody(shipped):
-    [entered] = shipped("enter", [_profile("change", status="x")])
-    [left] = shipped("exit", [_profile("change")])
+def test_a_template_moves_nobody_by_another_direction_or_by_a_change(shipped):
+    change = _profile("change", status="x")
 
-    assert entered.keys() == {"identifiers", "attributes"}
-    assert entered["attributes"]["custom"] == {"status": "x"}
-    assert left is None
+    entered, changed = shipped("enter", [_profile("exit"), change])
+    [flagged] = shipped("flag-enter", [_profile("exit")])
+    [unflagged, *nobody] = shipped("flag-exit", [_profile("enter"), change])
+    nobody += shipped("exit", [_profile("enter"), change])
 
-
-def test_a_template_on_the_wrong_direction_changes_no_membership(shipped):
-    [entered] = shipped("enter", [_profile("exit")])
-    [left] = shipped("exit", [_profile("enter")])
-
+    assert changed.keys() == {"identifiers", "attributes"}
+    assert changed["attributes"]["custom"] == {"status": "x"}
     assert "custom" not in entered["attributes"]
-    assert left is None
-
-
-@pytest.mark.parametrize("direction", list(Direction))
-def test_each_direction_has_a_sample_with_one_event(direction):
-    [event] = sample_profile(direction, NOW)["segment_events"]
-
-    assert event["event"] == direction
-    assert (direction.value in event) is (direction is not Direction.CHANGE)
-
-
-def test_how_the_attributes_begin_is_a_setting(shipped):
-    settings = {"audience_flag_prefix": "seg_"}
-
-    [user] = shipped("flag-enter", [_profile()], settings)
-
-    assert user["attributes"]["custom"] == {"seg_vip": True}
-
-
-def test_a_flag_template_on_the_wrong_direction_changes_no_membership(shipped):
-    [entered] = shipped("flag-enter", [_profile("exit")])
-    [left, changed] = shipped("flag-exit", [_profile("enter"), _profile("change")])
-
-    assert "custom" not in entered["attributes"]
-    assert "attributes" not in left
-    assert changed is None
+    assert "custom" not in flagged["attributes"]
+    assert "attributes" not in unflagged
+    assert nobody == [None] * 3
 
 
 SLUGS = ["vip", "VIP EU", "cart-abandoners", "ältere", "a.b/c", "übung_1", "İstanbul", "日本"]

@@ -26,6 +26,11 @@ PROFILE = {
     "nothing": None,
     "list": [1, "a"],
     "map": {"k": 1},
+    "email": " Ann@Example.com ",
+    "n": 3.0,
+    "big": 2**53,
+    "f": 2.0,
+    "tags": [{"name": "a"}, {}],
     "_segments": ["newsletter"],
     "segment_events": [
         {"id": "0123", "slug": "vip", "event": "enter", "enter": "2026-11-01T10:00:00Z"}
