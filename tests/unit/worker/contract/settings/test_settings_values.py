@@ -87,11 +87,11 @@ ERASING = [
 ]
 
 
-@pytest.mark.parametrize("api", ["insider", "http"])
 @pytest.mark.parametrize("path", ERASING)
-@pytest.mark.parametrize("base", [INSIDER, "http://127.0.0.1:9999/proxy", "https://x.example.com"])
-def test_the_path_that_erases_is_refused_however_written(base, path, api):
-    assert refuse_reason(join(base, path), api) is not None
+def test_the_path_that_erases_is_refused_however_written(path):
+    for base in (INSIDER, "http://127.0.0.1:9999/proxy", "https://x.example.com"):
+        assert refuse_reason(join(base, path), "insider") is not None
+        assert refuse_reason(join(base, path), "http") is not None
 
 
 @given(st.text("/.%25eE64uservdlt1", max_size=24))
