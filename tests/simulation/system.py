@@ -223,12 +223,17 @@ class System(World):
         self.away_until = self.loop.time() + seconds
         self.store.client.script_flush()
         self.scripts.forget()
+        self._cut_requests()
 
     def jump(self, seconds: float) -> None:
         """Set Redis' clock."""
         self.jumped_us += round(seconds * 1e6)
+        self._cut_requests()
+
+    def _cut_requests(self) -> None:
+        """Let requests be sent again: the lease of one that is under way may have lapsed."""
         if "unsure" in self.explains:
-            self.explains.add("")  # the lease of a request that is under way may have lapsed
+            self.explains.add("")
 
 
 @contextmanager
