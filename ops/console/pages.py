@@ -105,7 +105,7 @@ def now(console: Console, asked: Asked) -> Page:
     place, trigger = (name if kind == one else "" for one in (DESTINATION, TRIGGER))
     needy = sorted(standing.triggers.items(), key=lambda one: _need(one[1]), reverse=True)
     by_trigger = [_row(name, one.counts, TRIGGER, one.condition) for name, one in needy]
-    allowed = sum(g.rate * g.factor for n, g in standing.destinations.items() if place in ("", n))
+    allowed = sum(g.rate for n, g in standing.destinations.items() if place in ("", n))
     values = listed(asked, by_trigger) | {
         "standing": standing,
         "remedies": [(one, *_remedy(one)) for one in judged.problems],

@@ -276,7 +276,7 @@ def identified(dead_letter: StoredDeadLetter, audiences: AudienceStore) -> Store
     """Return a letter whose event has the id of its audience, if one is known."""
     header = dead_letter_header(dead_letter)
     entries = dead_letter["profile"].get(SEGMENT_EVENTS) if header else None
-    if header is None or not (isinstance(entries, list) and isinstance(entries[0], dict)):
+    if not (header and isinstance(entries, list) and entries and isinstance(entries[0], dict)):
         return dead_letter
     return {**dead_letter, "profile": audiences.identified(dead_letter["profile"], header.audience)}
 
