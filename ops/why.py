@@ -74,12 +74,8 @@ def why(
         return _request(relay.client, profile)
     known = explain(relay.client, relay.settings, profile)
     timeline = timeline_of(known)
-    whole = f"Only the first {MOST_ENTRIES:,} waiting deliveries were looked at."
-    return Result(
-        _document(known, timeline),
-        *_text(known, timeline),
-        notes=() if known.is_whole else [whole],
-    )
+    left = [] if known.is_whole else [f"Only the first {MOST_ENTRIES:,} that wait were looked at."]
+    return Result(_document(known, timeline), *_text(known, timeline), notes=left)
 
 
 def timeline_of(known: KnownProfile) -> list[Moment]:
@@ -340,8 +336,6 @@ def _intents_in_doubt(client: Redis, partition: PartitionKeys) -> Iterator[Inten
 
 MOST_ENTRIES: Final = 100_000
 """The largest number of waiting entries that are read: more would take minutes."""
-MOST_RECORDS: Final = 1_000
-"""The number of quarantine records that are read, from the newest on."""
 
 _MOST_DEAD_LETTERS: Final = 100
 _MOST_FOUND: Final = 1_000
@@ -484,14 +478,17 @@ def _with_digest(client: Redis, settings: Settings, text: str) -> KnownPerson | 
     if not is_digest(text.strip().lower()):
         return None
     digest = bytes.fromhex(text.strip())
-    for partition in all_partitions(client, settings):
+    partitions = all_partitions(client, settings)
+    for partition in partitions:
         (record,) = read_records(client, partition, [digest])
-        if record.items:
+        if record.items or any(rows_about(client, partition, [digest.hex()])):
             return KnownPerson(digest, partition.number)
     wanted = Filter(digests=frozenset([digest.hex()]))
-    partitions = all_partitions(client, settings)
     dead_letter = next(find_dead_letters(client, partitions, wanted), None)
-    return KnownPerson(digest, dead_letter["partition"]) if dead_letter else None
+    if dead_letter:
+        return KnownPerson(digest, dead_letter["partition"])
+    waiting, _ = _waiting(client, find_streams(client, partitions), digest, MOST_ENTRIES)
+    return KnownPerson(digest, waiting[0].stream.partition.number) if waiting else None
 
 
 def quarantined(
@@ -501,11 +498,10 @@ def quarantined(
     digest: bytes,
     text: str = "",
 ) -> Iterator[QuarantineRecord]:
-    """Yield the newest records of the quarantine about a person, and those that hold the text."""
+    """Yield those of the quarantine's records that are about a person or hold the text."""
     quarantine = Quarantine(client)
     wanted = text.strip().casefold().encode()
-    newest = sorted(records, key=lambda record: -record.last_seen_ms)
-    for record in newest[:MOST_RECORDS]:
+    for record in records:
         content = quarantine.text(record.id) or b""
         if (wanted and wanted in content.lower()) or _digest_in(content, identity) == digest:
             yield record

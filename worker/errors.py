@@ -1,8 +1,7 @@
 """Every error that we raise on purpose, sorted by who must act.
 
 SegrelayError
-├── SenderMustAct
-│   └── PayloadRefused          an event that can't be placed; the others still are
+├── PayloadRefused              an event that can't be placed; the others still are
 ├── WeMustAct                   exit code 2: a template or the configuration is wrong
 │   ├── ConfigurationInvalid    one or more problems, each with its place and a hint
 │   ├── RedisMismatch           Redis was first used with something else that must not change
@@ -48,11 +47,7 @@ class SegrelayError(Exception):
         self.message = message
 
 
-class SenderMustAct(SegrelayError):  # noqa: N818 - named for who must act
-    """The sender of a payload has to correct it."""
-
-
-class PayloadRefused(SenderMustAct):
+class PayloadRefused(SegrelayError):  # noqa: N818 - named for what became of the payload
     """An event that can't be placed.
 
     Args:

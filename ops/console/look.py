@@ -31,7 +31,7 @@ from segrelay.worker.contract.settings import Settings
 MOST_SCANNED: Final = 2_000
 """The most things that are counted before an act, and members that are looked through."""
 MOST_READ: Final = 1_000
-"""The most letters or waiting deliveries that are read for one page."""
+"""The most dead letters, waiting deliveries or quarantined payloads that one page reads."""
 _MOST_ROWS: Final = 2_000
 """The most of the newest rows of the outcome log that are known here."""
 _MOST_RECORDS: Final = 20_000

@@ -36,7 +36,7 @@ from segrelay.ops.state.partitions import (
 from segrelay.ops.state.person import is_digest
 from segrelay.ops.status.command import lines, sections
 from segrelay.ops.status.problems import HealthProblem, gone_ms, per_second
-from segrelay.ops.status.standing import Standing, TriggerStanding
+from segrelay.ops.status.standing import DestinationStanding, Standing, TriggerStanding
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.producer.backfill.jobs import JobStore
 from segrelay.producer.sync.store import Mark, Run, SyncStore
@@ -105,7 +105,6 @@ def now(console: Console, asked: Asked) -> Page:
     place, trigger = (name if kind == one else "" for one in (DESTINATION, TRIGGER))
     needy = sorted(standing.triggers.items(), key=lambda one: _need(one[1]), reverse=True)
     by_trigger = [_row(name, one.counts, TRIGGER, one.condition) for name, one in needy]
-    allowed = sum(g.rate for n, g in standing.destinations.items() if place in ("", n))
     values = listed(asked, by_trigger) | {
         "standing": standing,
         "remedies": [(one, *_remedy(one)) for one in judged.problems],
@@ -116,7 +115,7 @@ def now(console: Console, asked: Asked) -> Page:
         "span": span,
         "of": asked.get("of"),
         "spans": list(SPANS),
-        "plots": plots_of(console.look.samples[span](), allowed, place, trigger),
+        "plots": plots_of(console.look.samples[span](), standing.destinations, place, trigger),
     }
     return Page("now.html", "Now", values, live_seconds=console.live_seconds)
 
@@ -346,16 +345,20 @@ def _plot(
 
 
 def plots_of(
-    samples: Sequence[Sample], allowed: float, destination: str = "", trigger: str = ""
+    samples: Sequence[Sample],
+    gates: Mapping[str, DestinationStanding],
+    destination: str = "",
+    trigger: str = "",
 ) -> Iterator[dict[str, Any]]:
     """Yield the plots of everything, of a destination, or of a trigger.
 
     Args:
         samples: The oldest first.
-        allowed: The requests a minute that may be sent.
+        gates: The destinations, with the rate that their gates allow now.
         destination: The only one that counts; "" = all.
         trigger: The only one that counts, of which only outcomes are sampled; "" = all.
     """
+    allowed = sum(gate.rate for name, gate in gates.items() if destination in ("", name))
     counts = list({one.at_ms: _measures(one, destination, trigger) for one in samples}.items())
     grown = [
         (at_ms, new - old, (at_ms - then_ms) / 60_000)

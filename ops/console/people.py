@@ -91,7 +91,8 @@ def people(console: Console, asked: Asked) -> Page | str:
 
 def _records_about(look: Look, digest: bytes, text: str = "") -> Iterator[QuarantineRecord]:
     identity = look.settings.delivery.identity
-    return quarantined(look.client, look.records().found, identity, digest, text)
+    newest = sorted(look.records().found, key=lambda record: -record.last_seen_ms)[:MOST_READ]
+    return quarantined(look.client, newest, identity, digest, text)
 
 
 def address_of_person(digest: str, partition: int) -> str:
@@ -125,6 +126,7 @@ def person(console: Console, asked: Asked) -> Page:
         "is_nothing": known.is_nothing,
         "is_whole": known.is_whole,
         "most_read": MOST_READ,
+        "unread_records": max(0, len(look.records().found) - MOST_READ),
         "answers": list(answers_of(known, timeline)),
         "timeline": fold_tries(timeline),
         "verdict": "" if known.is_nothing else verdict(known, timeline),

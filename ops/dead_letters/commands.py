@@ -71,7 +71,7 @@ from segrelay.worker.core.messages import location_in, normalise_message
 from segrelay.worker.errors import FormatUnknown, PayloadRefused
 
 STEP: Final = 200
-"""Letters of one step: few, because a letter may hold a profile of a megabyte."""
+"""Dead letters of one step: few, because one may hold a profile of a megabyte."""
 
 LEFT_OUT: Final = {
     "orphaned": "the configuration does not name their trigger any more",
@@ -80,8 +80,6 @@ LEFT_OUT: Final = {
     Refusal.OLDER_THAN_LEDGER.value: "older than what the ledger remembers; --force replays them",
 }
 _STEP_BYTES: Final = 4_000_000
-_READ_AT_ONCE: Final = 100
-"""Letters read in one call: few, because a letter may hold a profile of a megabyte."""
 _UNREADABLE: Final = "The entry can't be read by this version of segrelay."
 
 
@@ -217,8 +215,8 @@ class DeadLetters(Kept[StoredDeadLetter]):
         at_ms: int,
     ) -> Iterator[Fate]:
         """Yield the fate that a replay would have for each dead letter that can be replayed."""
-        for first in range(0, len(ids), _READ_AT_ONCE):
-            part = Filter(ids=frozenset(ids[first : first + _READ_AT_ONCE]))
+        for first in range(0, len(ids), STEP):
+            part = Filter(ids=frozenset(ids[first : first + STEP]))
             readable: list[Candidate] = []
             for one in find_dead_letters(self.client, partitions, part):
                 candidate = candidate_of(identified(one, audiences))
@@ -524,6 +522,7 @@ def list_dead_letters(
     first = (page - 1) * limit
     found = store.find(options.chosen(client, settings, None))
     dead_letters = list(islice(found, first, first + limit))
+    has_more = next(found, None) is not None
     partitions = all_partitions(client, settings)
     kept = sum(ask_each(client, partitions, lambda pipe, one: pipe.hlen(one.dead_letters)))
     documents = [store.document(each, reveal=reveal) for each in dead_letters]
@@ -537,8 +536,8 @@ def list_dead_letters(
                 for one in documents
             ],
         ),
-        f"{len(dead_letters):,} shown of {plural(kept, 'letter')}",
-        notes=[f"--page {page + 1} shows more."] if len(dead_letters) == limit else (),
+        f"{len(dead_letters):,} shown; {plural(kept, 'letter')} kept in all",
+        notes=[f"--page {page + 1} shows more."] if has_more else (),
     )
 
 

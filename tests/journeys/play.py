@@ -22,7 +22,7 @@ PARTITIONS = 4
 AN_HOUR_AGO_US = int(time.time() - 3_600) * 1_000_000
 """A time of events: the ledger remembers what has happened since."""
 ENDS = ("delivered", "skipped", "dead", "discarded", "waiting")
-SHORT = 'lease = "2s"\nlate = "2s"\nrequest_deadline = "5s"'
+SHORT = 'lease = "3s"\nlate = "2s"\nrequest_deadline = "5s"'
 REMEMBERS_ALL = 'ledger_retention = "3650d"'
 """For journeys whose events are of a day that is written down."""
 

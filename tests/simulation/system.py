@@ -33,7 +33,7 @@ from segrelay.worker.contract.triggers import TRIGGER, Pause, clear_pause, field
 from segrelay.worker.core.rounds import Rounds
 from segrelay.worker.destinations.api import Answer, NoAnswer, OutgoingRequest
 from tests.configuration import insider, settings_in, trigger
-from tests.conformance.drain.processes import CURRENT, INTENT, Process
+from tests.conformance.drain.processes import CURRENT, INTENT, LEASE_SECONDS, Process
 from tests.conformance.drain.store import Store
 from tests.conformance.drain.world import World
 from tests.simulation.history import AUDIENCES, Frame
@@ -223,15 +223,16 @@ class System(World):
         self.away_until = self.loop.time() + seconds
         self.store.client.script_flush()
         self.scripts.forget()
-        self._cut_requests()
+        if seconds > LEASE_SECONDS:
+            self._explain_unanswered()
 
     def jump(self, seconds: float) -> None:
         """Set Redis' clock."""
         self.jumped_us += round(seconds * 1e6)
-        self._cut_requests()
+        self._explain_unanswered()
 
-    def _cut_requests(self) -> None:
-        """Let requests be sent again: the lease of one that is under way may have lapsed."""
+    def _explain_unanswered(self) -> None:
+        """From now on, a request without an answer may be repeated: its lease may have lapsed."""
         if "unsure" in self.explains:
             self.explains.add("")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-LEASE_SECONDS: Final = 2.0
+LEASE_SECONDS: Final = 3.0
 LATE_SECONDS: Final = 3.0
 DEADLINE_SECONDS: Final = 4.0
 """Request deadline in seconds; like lease and `late` it is short, so that a run takes minutes."""

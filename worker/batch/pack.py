@@ -14,8 +14,8 @@ from segrelay.jsonnet.rendered import Asserted, Killed, Rendered, Result, Row, T
 from segrelay.worker.batch.batch import Batch, Part, Request
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.read import skip_by_ledger
-from segrelay.worker.contract.ledger import Record
-from segrelay.worker.contract.words import Death, Direction
+from segrelay.worker.contract.ledger import Record, moment_of
+from segrelay.worker.contract.words import Death
 from segrelay.worker.core.ledger import judge, knowledge
 from segrelay.worker.core.messages import normalise_message
 from segrelay.worker.destinations.api import NotSendable, Shaped, compact_json
@@ -117,7 +117,7 @@ class RequestBuilder:
 
 
 def _event_time(delivery: Delivery) -> tuple[int, bool]:
-    return delivery.header.time_us, delivery.header.direction is Direction.EXIT
+    return moment_of(delivery.header.time_us, delivery.header.direction)
 
 
 FRAME_BYTES: Final = 200

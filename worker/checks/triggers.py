@@ -95,7 +95,7 @@ def check_triggers(
     for name, trigger in settings.triggers.items():
         kind = kind_of(trigger)
         if kind not in kinds:
-            kinds[kind] = _try(settings, trigger, render, now)
+            kinds[kind] = check_trigger(settings, trigger, now, render)
         body, found = kinds[kind]
         findings += [replace(finding, trigger=name) for finding in found]
         if body is not None:
@@ -175,13 +175,6 @@ def kind_of(trigger: Trigger) -> str:
     return repr(trigger.model_copy(update={"name": "", "audiences": ()}))
 
 
-def check_trigger(
-    settings: Settings, trigger: Trigger, now: datetime, render: Render | None = None
-) -> Sequence[Finding]:
-    """Render a sample of the trigger's direction, shape it, and say what is wrong with it."""
-    return _try(settings, trigger, render, now)[1]
-
-
 def fails_where_another_renders(
     settings: Settings,
     trigger: Trigger,
@@ -219,8 +212,8 @@ def _preview(
     return previewed
 
 
-def _try(
-    settings: Settings, trigger: Trigger, render: Render | None, now: datetime
+def check_trigger(
+    settings: Settings, trigger: Trigger, now: datetime, render: Render | None = None
 ) -> tuple[Any, Sequence[Finding]]:
     """Return the rendered body of a trigger's sample (None if it failed), and the findings."""
     try:

@@ -72,7 +72,6 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | | | wait for an outage only, the first fields |
 | `{d:p}holds` | hash | `lane\|trigger` → up to which id everything waits, until when, and the |
 | | | trigger's edition, separated by spaces |
-| | | it is gone there |
 | `{d:p}dead_letters` | hash | \* dead letter id → the dead letter |
 | `{d:p}dead_letter_times` | sorted set | dead letter id by time of death (ms) |
 | `{d:p}causes` | hash | cause → JSON sample; `cause\|n` → count |

@@ -113,14 +113,16 @@ class Record(NamedTuple):
 _NOT_KNOWN: Final = Record()
 
 
+def moment_of(time_us: int, direction: Direction) -> tuple[int, bool]:
+    """Return what puts events about an audience in order: the time, and an exit is the newer."""
+    return time_us, direction is Direction.EXIT
+
+
 def is_newer(
     time_us: int, direction: Direction, other_time_us: int, other_direction: Direction
 ) -> bool:
     """Say whether the first moment is newer than the other; at equal times, an exit is newer."""
-    return (time_us, direction is Direction.EXIT) > (
-        other_time_us,
-        other_direction is Direction.EXIT,
-    )
+    return moment_of(time_us, direction) > moment_of(other_time_us, other_direction)
 
 
 def standing(record: Record, audience: int) -> LastDelivered | None:

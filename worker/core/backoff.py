@@ -54,7 +54,7 @@ class Wait:
     Args:
         attempts: Requests that failed in a row, while nothing of the trigger went through.
         not_before_ms: Its streams are not due until then (Redis' clock).
-        successes: Deliveries that it had made, anywhere, when its last request failed.
+        successes: Deliveries of all workers when its last request failed; -1 = not known.
         reason: The reason why the last one failed, for a person.
         edition: The `LoadedTrigger.edition` at its last failure; "" = not kept.
         since_ms: The time of the first of these failures; 0 = not kept.
@@ -117,8 +117,8 @@ def after_failure(
 
     Args:
         backoff: Their backoff, if they failed before.
-        wait: Their trigger's backoff, if it waits.
-        users: The number of users of the failed request.
+        wait: Their trigger's wait, if it waits.
+        users: The number of deliveries of the failed request.
         successes: Deliveries that the trigger has made up to now, over all workers.
         now_ms: Redis' clock.
         jitter: In [0, 1).

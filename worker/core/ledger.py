@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from segrelay.worker.contract.ledger import Item, Record, is_newer
+from segrelay.worker.contract.ledger import Item, Record, is_newer, moment_of
 from segrelay.worker.contract.words import Direction, Skip
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _winners(
 
     def moment(position: int) -> tuple[int, bool]:
         header = entrants[position][1].header
-        return header.time_us, header.direction is Direction.EXIT
+        return moment_of(header.time_us, header.direction)
 
     # Newest first: none is superseded by one behind it.
     for position in sorted(positions, key=moment, reverse=True):

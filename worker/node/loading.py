@@ -58,6 +58,7 @@ class Upkeep:
         triggers: By destination and trigger, as this process works with them now.
         told: The fingerprints of triggers that Redis was told of, by their names.
         clock: In seconds; only differences count.
+        refused: By trigger, the problem of its newest template, which is not taken over.
     """
 
     settings: Settings
@@ -66,6 +67,7 @@ class Upkeep:
     clock: Callable[[], float] = time.monotonic
     told: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    _judged: dict[str, tuple[str, str]] = field(default_factory=dict)
     _next_at: float = float("-inf")
     _stamp: FolderStamp | None = None
     _looked_at: float = 0.0
@@ -126,7 +128,9 @@ class Upkeep:
         if loaded.template is not None and loaded.template.content_hash == version:
             self.refused.pop(trigger.name, None)
             return True
-        problem = self._problem(trigger, loaded)
+        if self._judged.get(trigger.name, ("",))[0] != version:
+            self._judged[trigger.name] = (version, self._problem(trigger, loaded))
+        _, problem = self._judged[trigger.name]
         if problem:
             self._refuse(trigger, loaded, problem)
             return True
@@ -143,7 +147,7 @@ class Upkeep:
 
     def _problem(self, trigger: Trigger, loaded: LoadedTrigger) -> str:
         now = datetime.now(UTC)
-        findings = check_trigger(self.settings, trigger, now)
+        _, findings = check_trigger(self.settings, trigger, now)
         errors = "; ".join(one.message for one in findings if one.severity == "error")
         before = loaded.template
         if errors or not findings or before is None or loaded.stopped:
@@ -281,7 +285,7 @@ def _unsendable(settings: Settings, trigger: Trigger) -> str:
 
 def _try(settings: Settings, trigger: Trigger, renderer: Renderer) -> tuple[str, dict[str, int]]:
     """Return the problems of a trigger, and the compiled forms that differ from the engine."""
-    findings = check_trigger(settings, trigger, datetime.now(UTC), render_of(renderer))
+    _, findings = check_trigger(settings, trigger, datetime.now(UTC), render_of(renderer))
     errors = [finding.message for finding in findings if finding.severity == "error"]
     return "; ".join(errors), renderer.doubted
 

@@ -1,4 +1,4 @@
-"""Builds the adapters, once per process, at the first task; runs drains with them."""
+"""Builds the adapters, once per process, when it begins; runs drains with them."""
 
 from __future__ import annotations
 

@@ -41,12 +41,10 @@ class Native:
         """Return the function as a value that a template can hand on."""
 
         def run(*handles: Any) -> Any:
-            given = [
-                handle if at in self.lazy else take(handle)
-                for at, handle in enumerate(handles)
-                if handle is not MISSING
-            ]
-            return self.run(*given)
+            given = handles[: len(handles) - handles.count(MISSING)]
+            if MISSING in given:
+                raise Doubtful
+            return self.run(*(h if at in self.lazy else take(h) for at, h in enumerate(given)))
 
         flags = tuple(at < self.required for at in range(len(self.names)))
         return Func(run, self.names, flags)

@@ -179,7 +179,7 @@ def test_the_limit_is_used_and_never_broken(redis, rate, senders):
 @pytest.mark.parametrize("kind", [Host, BucketHost])
 @pytest.mark.parametrize(
     ("rate", "senders"),
-    [pytest.param(25_000, 64, marks=pytest.mark.nightly), (600, 4)],
+    [pytest.param(25_000, 64, marks=pytest.mark.nightly), (600, amount(4, nightly=8))],
 )
 def test_a_halved_limit_is_met_by_few_requests(redis, kind, rate, senders):
     host = Simulation(redis, kind(rate), rate, senders).run(310, [(70, halve)])
@@ -280,8 +280,7 @@ def test_no_minute_holds_more_than_the_limit_whatever_the_pattern(redis, rate, w
 @settings(max_examples=amount(2, nightly=500))
 @given(seed=st.integers(0, 2**32), latency=st.sampled_from([0.001, 0.02, 0.4, 0.9]))
 def test_any_latency_below_a_second_keeps_the_limit(redis, seed, latency):
-    host = Simulation(redis, Host(120), 120, senders=12, latency_seconds=latency, seed=seed).run(
-        150
-    )
+    rate = amount(120, nightly=300)
+    host = Simulation(redis, Host(rate), rate, 12, latency_seconds=latency, seed=seed).run(150)
 
     assert host.count("slow", 0) == 0

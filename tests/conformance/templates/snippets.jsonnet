@@ -6,7 +6,7 @@ local dollar = { d: { ["x" + k]: if k == 1 then $.n else { deep: $.n } for k in 
 local dollars = { ["x" + k]: if k == 1 then $.x2 else { deep: k } for k in [1, 2] };
 local o = { a: 1, b:: 2, c: self.a + 1, d(x):: x * 2 };
 
-// Lists of what is compiled in a way of its own; `$` is not the object of all snippets here.
+// Lists of expressions, each compiled along another path; `$` is not the object of all snippets.
 local digits = [
   -7 % 3,
   [2 * -0 == 0, '' + 2 * -0, 1e21 > 1e20, 1e-7 < 1],
@@ -305,6 +305,7 @@ local all = {
   compiled_texts: texts,
   compiled_standard: standard,
   compiled_traces: traces,
+  compiled_left_out: [get({ a: 1 }, "b", inc_hidden=false) for get in [std.get]],
   compiled_of_library: of_library,
   compiled_computed: computed,
 

@@ -50,7 +50,7 @@ LEFT = frozenset(
         *("slice_function", "deep_join", "resolve", "prims", "differs_fraction_index"),
         *("differs_padding", "flatten_deep", "geometry", "angles", "atan2", "filter_map", "uniq"),
         *("codepoint", "manifest", "manifest_json", "equals_ignore_case", "object_remove"),
-        "make_array",
+        *("make_array", "compiled_left_out"),
     }
 )
 """What the compiled form leaves to Jsonnet, beside what fails."""

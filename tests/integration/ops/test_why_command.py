@@ -70,6 +70,16 @@ def test_a_person_is_found_however_the_value_is_written(why):
         assert why(text)["profile"]["digest"] == digest
 
 
+def test_a_digest_is_known_while_its_first_event_waits_and_after_it_was_discarded(relay, why, call):
+    digest = why("ann@example.com")["profile"]["digest"]
+    relay.publish(payload("ann@example.com"))
+    assert why(digest)["waiting"]
+
+    call("discard", "--all", "--yes")
+
+    assert why(digest)["timeline"]
+
+
 @pytest.mark.usefixtures("ann")
 def test_no_profile_field_is_printed(call):
     commands = ("why", "ann@example.com"), ("why", "ann@example.com", "--json")

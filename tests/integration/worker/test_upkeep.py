@@ -1,6 +1,7 @@
 """Templates that change while a process works: what it takes over, and what it keeps."""
 
 import asyncio
+import resource
 from contextlib import ExitStack, closing
 
 import pytest
@@ -106,6 +107,26 @@ def test_a_template_that_was_broken_at_the_start_is_taken_over_when_it_is_mended
 
     assert not runtime.upkeep.stopped
     runtime.close()
+
+
+def test_a_refused_template_whose_check_takes_long_keeps_no_other_from_being_checked(
+    folder, upkeep
+):
+    keeper, look = upkeep
+    keeper.settings = load_settings(written(folder.parent, "redis://127.0.0.1:1", "t", "u"))
+    keeper.triggers["d"]["u"] = keeper.triggers["d"]["t"]
+    by_looks = keeper.clock
+
+    def clock():  # each check is a process of its own, and is to take minutes
+        return by_looks() + 10_000 * sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+
+    keeper.clock = clock
+    (folder / "t.jsonnet").write_text("{ a: 1 / 0 }")
+    look()
+    first = set(keeper.refused)
+    look()
+
+    assert (first, set(keeper.refused)) == ({"t"}, {"t", "u"})
 
 
 def test_what_a_process_takes_over_is_the_newest_and_what_it_inherited_is_not(folder, redis_url):

@@ -154,7 +154,7 @@ class LeakyWorld:
             token=SECRETS["an API key"],
             templates={"insider/enter.jsonnet": TEMPLATE},
             redis_lines="partitions = 2",
-            delivery_lines='lease = "2s"\nlate = "2s"\nrequest_deadline = "5s"',
+            delivery_lines='lease = "3s"\nlate = "2s"\nrequest_deadline = "5s"',
             more=more,
             launch=launch,
         )

@@ -577,6 +577,7 @@ def _hold(text: bytes) -> Hold:
 
 
 RENEW_SECONDS: Final = 2.0
+"""Seconds between renewals; `delivery.lease` is longer."""
 
 
 def boottime_seconds() -> float:

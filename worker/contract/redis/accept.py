@@ -1,6 +1,6 @@
-"""Accepting: the one script that adds deliveries to a partition.
+"""Accepting: the script by which the producer adds deliveries, and the worker repairs.
 
-The producer uses it for events, the worker for repairs, ops for replays.
+Dead letters go back to their streams by `ops/state/lua/leave.lua`; both include `_add.lua`.
 """
 
 from __future__ import annotations

@@ -441,9 +441,7 @@ def _started(files: EmbeddedFiles) -> str:
 
 def now_us(client: Redis) -> int:
     """Return Redis' time, in microseconds since 1970."""
-    with redis_errors():
-        clock: Any = client.time()
-    seconds, micros = clock
+    seconds, micros = client.time()
     return int(seconds) * 1_000_000 + int(micros)
 
 

@@ -118,7 +118,7 @@ class DeliverySettings(Section):
 
     identity: Text = "email"
     """The field that tells one person from another. It cannot change while the ledger lives."""
-    lease_seconds: Annotated[Seconds, between("1s", "10m")] = 10.0
+    lease_seconds: Annotated[Seconds, between("3s", "10m")] = 10.0
     """The time for which a partition stays with a worker that has gone silent."""
     request_deadline_seconds: Annotated[Seconds, between("100ms", "10m")] = 20.0
     """The time that one request may take, from its first byte to the last byte of the answer."""

@@ -1,6 +1,7 @@
 """Plots and paces, by the samples that workers keep."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,8 +21,11 @@ BEFORE = sample(1, requests=10, delivered_enter=40, dead_exit_refused=1, asked_1
 AFTER = sample(2, requests=30, delivered_enter=70, dead_exit_refused=3, asked_1=24, asked_3=6)
 
 
+SLOWED = {"insider": SimpleNamespace(rate=40.0, factor=0.5)}
+
+
 def shown(**scope):
-    return {plot["title"]: plot["newest"] for plot in plots_of([BEFORE, AFTER], 40.0, **scope)}
+    return {plot["title"]: plot["newest"] for plot in plots_of([BEFORE, AFTER], SLOWED, **scope)}
 
 
 def test_a_plot_tells_what_grew_between_two_samples():
@@ -34,7 +38,7 @@ def test_a_plot_tells_what_grew_between_two_samples():
         "Answers p95": "500 ms",
     }
     assert shown(trigger="exit") == {"Delivered": "0/min", "Dead": "2/min"}
-    assert all("no samples yet" in plot["svg"] for plot in plots_of([AFTER, AFTER], 40.0))
+    assert all("no samples yet" in plot["svg"] for plot in plots_of([AFTER, AFTER], SLOWED))
 
 
 @pytest.mark.parametrize(

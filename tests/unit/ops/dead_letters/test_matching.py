@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from segrelay.ops.dead_letters.commands import obstacle
+from segrelay.ops.dead_letters.commands import identified, obstacle
 from segrelay.ops.dead_letters.reading import place_of
 from segrelay.worker.contract.events import Header, encode_header
 from segrelay.worker.contract.settings import Destination, Settings, Trigger
@@ -94,3 +94,9 @@ def test_what_a_replay_leaves_out(settings, changes, policy, why):
     scopes = {name: Scope.of(each, {}) for name, each in settings.triggers.items()}
 
     assert obstacle(dead_letter(**changes), settings, oldest_us, scopes, named=named) == why
+
+
+def test_a_dead_letter_without_segment_events_is_replayed_as_it_is():
+    letter = dead_letter(profile={"segment_events": []})
+
+    assert identified(letter, None) is letter

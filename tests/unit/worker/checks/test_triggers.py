@@ -163,7 +163,7 @@ def test_a_template_that_writes_to_another_list_than_its_settings_name_is_named(
 
 def test_a_template_that_kills_its_process_is_an_error(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, "insider/enter.jsonnet")
-    found = list(check_trigger(settings, settings.triggers["vip"], NOW, lambda *_: [Killed()]))
+    _, found = check_trigger(settings, settings.triggers["vip"], NOW, lambda *_: [Killed()])
 
     assert the_one(found)[0] == "error"
 

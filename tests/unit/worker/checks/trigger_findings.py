@@ -54,7 +54,7 @@ def written(folder: Path, *tables: str, templates: Path = SHIPPED) -> Settings:
 def findings(folder: Path, template: str, **fields: Any) -> list[Finding]:
     settings = settings_of(folder, template, **fields)
     render = render_of(Renderer(settings.templates_folder, LYTEMPLATES))
-    return list(check_trigger(settings, settings.triggers["vip"], NOW, render))
+    return list(check_trigger(settings, settings.triggers["vip"], NOW, render)[1])
 
 
 def the_one(found: list[Finding]) -> tuple[str, str]:

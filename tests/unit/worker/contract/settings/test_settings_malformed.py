@@ -138,7 +138,7 @@ CASES = [
          f"delivery.phone_region: {REGION}"),
     # durations and rates
     case("a lease too long", 'identity = "email"', 'lease = "1h"',
-         "delivery.lease: 1h is not between 1s and 10m"),
+         "delivery.lease: 1h is not between 3s and 10m"),
     case("a rate by the day", '"25000/min"', '"25000/day"',
          f"destinations.insider.rate: '25000/day' is not a rate — {RATE}"),
     # Redis
