@@ -53,13 +53,13 @@ class Page(NamedTuple):
     """One page of a scan.
 
     Attributes:
-        rows: Profiles, each with `_uid` and `segments`.
+        rows: The profiles, each with `_uid` and `segments`.
         following: The token of the next page; "" = this was the last.
         total: The number of members by Lytics' own count; None where it does not say.
         at: The time of the answer by Lytics' own clock; None where the answer has no date.
-        bad: Rows that can't be read.
-        seconds: From the begin of the request to the end of its answer.
-        origin: Tells a file, as it was read, from any other; "" where it is no file.
+        bad: The number of rows that can't be read.
+        seconds: The time from the begin of the request to the end of its answer.
+        origin: The version of the file that was read; "" where it is no file.
     """
 
     rows: list[dict[str, Any]]
@@ -83,7 +83,7 @@ class LyticsApi:
     Args:
         timeout_seconds: The longest wait of one try, for connecting and for each read.
         tries: The most tries of one request, the first included.
-        sleep: Waits between two tries; a caller that must not sleep raises here.
+        sleep: A function that waits between two tries; for a caller that must not sleep, it raises.
 
     Raises:
         ConfigurationInvalid: The token is not set.
@@ -117,9 +117,9 @@ class LyticsApi:
         """Read one page of an audience's members.
 
         Args:
-            audience: Slug or id.
-            fields: Limits what rows hold; none = the whole profile.
-            start: `following` of the page before; "" begins the scan.
+            audience: The audience's slug or id.
+            fields: The fields that rows hold; none = the whole profile.
+            start: The token of the page, `following` of the one before; "" begins the scan.
 
         Raises:
             ScanExpired: The token is no longer valid; the scan has to begin anew.
@@ -188,9 +188,9 @@ class LyticsApi:
         """Have Lytics render a template; a text instead of a body is its error message.
 
         Args:
-            template_id: As `create_template` returned it. Lytics answers 500 for a template that
-                was put there without `desired_format`, e.g. in its own pages.
-            request: `{job_config, entity, sample_segments}`.
+            template_id: The template's id, as `create_template` returned it. Lytics answers 500 for
+                a template that was put there without `desired_format`, e.g. in its own pages.
+            request: The request, `{job_config, entity, sample_segments}`.
         """
         path = f"/v2/template/{quote(template_id, safe='')}/test"
         answer = self._ask("POST", path, self._account(), orjson.dumps(request), "application/json")

@@ -54,10 +54,10 @@ class Publisher:
     """Publishes for one configuration; in one thread, and `draft` beside it in another.
 
     Args:
-        client: a connection to the configured Redis, from `connect`.
+        client: the client of the configured Redis, from `connect`.
         settings: The configuration.
-        waker: Wakes partitions that nobody has woken yet; Celery's if not given.
-        dry_run: Say what would come of everything, and write nothing.
+        waker: The waker of partitions that nobody has woken yet; None = by Celery.
+        dry_run: True if it says what would come of everything, and writes nothing.
     """
 
     def __init__(
@@ -97,9 +97,9 @@ class Publisher:
         """Write deliveries into Redis, quarantine what has none, and wake the partitions.
 
         Args:
-            payloads: JSON texts, payloads that were parsed, or events. A payload is what Lytics'
-                webhook sends: `{"id", "data", "meta"}`, a CloudEvent, or the bare profile; each
-                with `segment_events`, one or an array of them.
+            payloads: The JSON texts, payloads that were parsed, or events. A payload is what
+                Lytics' webhook sends: `{"id", "data", "meta"}`, a CloudEvent, or the bare profile;
+                each with `segment_events`, one or an array of them.
             options: The way in which they are published.
             position: The position in the job's source at which this call ends. It is kept for each
                 partition: of what ends at or before it, only what no earlier attempt placed is
@@ -194,10 +194,10 @@ class Publisher:
         """Publish groups of payloads as usual in one write, and return the result of each group.
 
         Args:
-            groups: For example the bodies of requests that arrived together.
-            portion: The largest number that is taken of each group.
-            together: The largest number that is written at once; the groups behind it are not
-                looked at, and have no result.
+            groups: The groups, such as the bodies of requests that arrived together.
+            portion: The largest number of events and bytes that is taken of each group.
+            together: The largest number of events and bytes that is written at once; the groups
+                behind it are not looked at, and have no result.
 
         Raises:
             RedisUnavailable: As `publish`.
@@ -313,7 +313,7 @@ def open_publisher(config: Path | None = None) -> Iterator[Publisher]:
     """Load the configuration, wait up to 10 s for Redis, and yield a publisher.
 
     Args:
-        config: Path of the `segrelay.toml`; if not given, it is found as the commands find it.
+        config: The path of the `segrelay.toml`; None = it is found as the commands find it.
 
     Raises:
         ConfigurationInvalid: With every problem.

@@ -34,10 +34,10 @@ class Step:
     """The result of a step.
 
     Args:
-        line: For people, e.g. in Flower.
-        more: The next step may begin.
-        wait_seconds: But not before.
-        taken: False where another step is under way: this one did nothing.
+        line: The result in words, for people, e.g. in Flower.
+        more: True if there is a next step.
+        wait_seconds: The time before which the next step should not begin.
+        taken: False if another step was under way, so that this one did nothing.
     """
 
     line: str
@@ -86,7 +86,7 @@ class StepStore(Generic[_State]):
     """The state and the lock, in Redis, of one piece of work that is done in steps.
 
     Args:
-        shown: Its name for messages, e.g. `sync 'vip'`.
+        shown: The name of the work in messages, e.g. `sync 'vip'`.
         kind: The class of the state.
 
     Attributes:
@@ -106,7 +106,8 @@ class StepStore(Generic[_State]):
         """Do one step, unless another one is under way or begins meanwhile.
 
         Args:
-            work: Gets the state and Redis' clock (ms), and saves the state as it ends.
+            work: A function that gets the state and the time (ms) by Redis' clock, and saves the
+                state as it ends.
         """
         taken = self.take()
         if taken is None:
@@ -134,7 +135,7 @@ class StepStore(Generic[_State]):
         Args:
             state: The state.
             next_ms: The time at which the next step is due; None = the state has it.
-            ends: The step has done its work.
+            ends: True if the step has done its work, and gives the lock back.
 
         Raises:
             LeaseLost: Somebody else has taken the lock.

@@ -58,7 +58,7 @@ class ExportState(StepState):
     """The state of the export of a destination's responses.
 
     Args:
-        failures: Steps in a row that came to nothing.
+        failures: The number of steps in a row that came to nothing.
     """
 
     failures: int = 0

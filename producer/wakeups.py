@@ -45,8 +45,8 @@ class CeleryWaker:
         """Send the messages `drain` in one round trip, unless the broker failed a moment ago.
 
         Args:
-            partitions: The destination and the number of each.
-            queue: The kind of their lane.
+            partitions: The destination's name and the partition's number, of each.
+            queue: The kind of the partitions' lane.
         """
         messages = [drain_message(PartitionKeys(*partition), queue) for partition in partitions]
         if not messages or self._now() < self._quiet_until:

@@ -83,7 +83,7 @@ class LyticsRefused(WeMustAct):
     """Lytics refuses the token, or what is asked for does not exist there.
 
     Args:
-        status: Of its answer.
+        status: The status of its answer.
     """
 
     def __init__(self, message: str, status: int) -> None:

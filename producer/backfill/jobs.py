@@ -57,16 +57,16 @@ class Spec:
     """The settings of a job, fixed when it starts.
 
     Args:
-        sources: Files as they were named, `-`, or `lytics:SLUG`.
+        sources: The files as they were named, `-`, or `lytics:SLUG`.
         digests: The versions of the files, in the same order; "" where a source can't be read
             twice.
-        size: Bytes of all files; 0 = not known.
+        size: The bytes of all files; 0 = not known.
         expected_rows: The number of rows that the source says it has; 0 = not known.
         options: The way in which its rows are published.
         canary: The number of rows to publish before a person says that it goes on; 0 = none.
-        shards: Processes that read.
-        routing: Digest of what decides which deliveries come of a row, see `routing_digest`.
-        started_at: RFC 3339.
+        shards: The number of processes that publish, each a shard of the blocks.
+        routing: The digest of what decides which deliveries come of a row, see `routing_digest`.
+        started_at: The time of its start, RFC 3339.
         attempt: A number that tells this reading of the source from all others of jobs of this
             name: the time at which the job was made (ms), and one more each time that the source is
             read from its beginning, because it can't be taken up where a reading stopped.
@@ -119,12 +119,12 @@ class JobTally:
     """The numbers of rows read and published, up to one block.
 
     Args:
-        position: Number of the last block that is published; 0 = none.
-        rows: Rows of the source.
-        events: Of them, wanted or not.
-        accepted: Deliveries.
-        unmatched: Events that no trigger wants.
-        refused: Rows and events that could not be placed.
+        position: The number of the last block that is published; 0 = none.
+        rows: The number of rows of the source.
+        events: The number of events in these rows, wanted or not.
+        accepted: The number of deliveries that were accepted.
+        unmatched: The number of events that no trigger wants.
+        refused: The number of rows and events that could not be placed.
     """
 
     position: int = 0
@@ -144,12 +144,12 @@ class Job:
     """A job as Redis knows it.
 
     Args:
-        claimed: Somebody reads it now.
-        tallies: Of each shard.
+        claimed: True if somebody reads it now.
+        tallies: The tally of each shard.
         problem: The reason why it failed, or why its reader gave up; "" = neither.
         since_ms: The time at which it came to its phase, or at which its reader was last known to
             read; 0 = not known.
-        spec_text: The specification as Redis has it.
+        spec_text: The specification's text as Redis has it.
     """
 
     spec: Spec
@@ -171,7 +171,7 @@ CLAIM_MS: Final = 15_000
 _NAMELESS_MS: Final = 86_400_000
 """The ms for which a job that was forgotten gets no successor of its name."""
 _TAKEN_MS: Final = 90 * _NAMELESS_MS
-"""The same for a version of a file that a watch has taken, since that was last listed."""
+"""The ms for which a watch remembers a version of a file that it took, since it last saw it."""
 MAY_COME_FROM: Final[Mapping[JobPhase, tuple[JobPhase, ...]]] = {
     "reading": ("reading", "canary", "paused", "failed"),
     "canary": ("reading",),
@@ -294,7 +294,7 @@ class JobStore:
 
         Args:
             name: Of the job.
-            spec: The specification by which its source is read from the beginning; see
+            spec: The new specification, if its source is to be read from the beginning; see
                 `Spec.attempt`.
 
         Raises:
@@ -313,7 +313,7 @@ class JobStore:
 
         Args:
             name: Of the job.
-            phase: `paused` or `aborted`.
+            phase: The phase to bring it to, `paused` or `aborted`.
             partitions: All of them.
 
         Returns:
@@ -388,7 +388,7 @@ class JobStore:
             before_ms: The time before which it must have been read or aborted; None = whenever that
                 was.
             until_ms: The time after which nothing of it is forgotten; None = it is never too late.
-            note: Called before the last of it goes, perhaps more than once.
+            note: A function that is called before the last of it goes, perhaps more than once.
 
         Raises:
             RedisUnavailable: A part of it may be gone; forgetting it again is safe.
@@ -444,7 +444,7 @@ class JobStore:
 
         Args:
             partition: The partition.
-            before_ms: By Redis' clock; epochs begin with it.
+            before_ms: The time by Redis' clock, with which epochs begin.
         """
         closed: Any = self._client.hgetall(partition.jobs)
         known = set(self.names())
@@ -544,13 +544,13 @@ class WatchState(StepState):
     Args:
         source: The place at which it looked first.
         existing: The number of files that were there then, and were left alone.
-        job: The job that is read; "" = none is.
-        start_at_ms: The time before which no other reader of it is started.
-        waiting: New files at the last look that are not taken yet.
-        refused: For each file of which no job could be made, why.
+        job: The name of the job that is read; "" = none is.
+        start_at_ms: The time before which no other reader of the job is started.
+        waiting: The number of new files at the last look that are not taken yet.
+        refused: Why no job could be made of a file, by the file's name.
         looked_ms: The time of the last look.
-        next_ms: When the next step is due.
-        failures: Steps in a row that came to nothing.
+        next_ms: The time at which the next step is due.
+        failures: The number of steps in a row that came to nothing.
         failing_since_ms: The time of the first of them.
         problem: The problem that stopped the last of them.
     """

@@ -83,8 +83,8 @@ class BlockPublished:
     """A block was published.
 
     Args:
-        tally: the shard's, up to this block.
-        woken: partitions that have something to drain: whoever reads wakes them.
+        tally: the tally of the shard up to this block.
+        woken: the partitions that have something to drain, which the reader wakes.
     """
 
     tally: JobTally
@@ -118,8 +118,8 @@ class _Publishing:
     """Publishes one shard.
 
     Args:
-        connection: To whoever reads the source.
-        epoch: Of that reader.
+        connection: The connection to the process that reads the source.
+        epoch: The epoch of that reader.
         tally: The counts of what an earlier run of the shard has published.
     """
 

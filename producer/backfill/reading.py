@@ -173,8 +173,9 @@ def read_job(
         store: The store of jobs.
         job: The job; what an earlier run of it has published is passed over.
         settings: The configuration; the processes read its file themselves.
-        watch: Told of the progress.
-        is_told_to_stop: Looked at after each block; what is under way is published.
+        watch: A function that is told of the progress.
+        is_told_to_stop: A function that says whether to stop, asked after each block; blocks under
+            way are published.
 
     Returns:
         The phase in which the job is now; `reading` if it was told to stop.

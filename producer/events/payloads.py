@@ -255,9 +255,11 @@ class Refused:
     """A payload or event that could not be placed, with the reason.
 
     Args:
-        audience: slug, or id where the slug is not known; "" where there is neither.
-        content: JSON text of the payload, reduced to what was refused.
-        line: line of the source, or the payload's number in the call, from 1; 0 = not known yet.
+        audience: the audience's slug, or its id where the slug is not known; "" where there is
+            neither.
+        content: the JSON text of the payload, reduced to what was refused.
+        line: the line of the source, or the payload's number in the call, from 1; 0 = not known
+            yet.
         index: position of the payload in the array of that line, from 0.
     """
 
@@ -279,12 +281,12 @@ class Payload:
     """A payload that a reader has parsed already.
 
     Args:
-        text: As it came.
-        value: The value parsed from it; taken over and changed.
-        line: Its first line in its source, from 1; 0 where there are no lines.
-        index: Position in the source's array.
-        error: The reason why it can't be read; then `value` means nothing.
-        state: Its events were made up by comparison, whatever is said of the others.
+        text: The JSON text as it came.
+        value: The value parsed from `text`, which is taken over and changed.
+        line: The number of its first line in its source, from 1; 0 where there are no lines.
+        index: The position in the array of that line, from 0.
+        error: The reason why it can't be read, with which `value` means nothing; None = it can.
+        state: True if its events were made up by comparison, whatever `ReadingRules.state` says.
     """
 
     text: bytes
@@ -308,7 +310,7 @@ class ReadingRules(NamedTuple):
 
     Attributes:
         arrived_us: The time of their arrival; the time of a change that has no other.
-        now_us: Redis' clock, against which the future is measured.
+        now_us: The time by Redis' clock, behind which the future begins.
         state: True if they were made up by comparison.
         oldest_us: The beginning of what the ledger remembers; an event before it is refused.
             0 = none is.
@@ -544,10 +546,10 @@ class RowForm:
     """The meaning of a job's rows: which audience they list, and as of when.
 
     Args:
-        audience: The slug.
-        audience_id: "" = not told; templates that read it find none.
-        at: RFC 3339; when the rows were true. "" where each row says it itself.
-        column: The field in which it does; "" where all have the same time.
+        audience: The audience's slug.
+        audience_id: The audience's id; "" = not told, and templates that read it find none.
+        at: The time when the rows were true, RFC 3339; "" where each row says it itself.
+        column: The field in which each row says it; "" where all have the same time.
     """
 
     audience: str

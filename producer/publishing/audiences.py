@@ -26,7 +26,8 @@ class AudienceStore:
     """The known slugs of audiences by their ids, and the other way round.
 
     Args:
-        learns: True if what payloads tell is written; a dry run only keeps it in mind.
+        learns: True if what payloads tell is written to Redis; a dry run keeps it in this process
+            only.
     """
 
     def __init__(
@@ -160,9 +161,9 @@ def named_audience(
 
     Args:
         store: The audiences that are known; it learns what is told and looked up.
-        name: As a person wrote it.
+        name: The slug or id, as a person wrote it.
         told_id: The id that was told beside the name; "" = none.
-        look_up: Finds the slug of an id that no payload has told; "" = it can't.
+        look_up: A function that finds the slug of an id that no payload has told; "" = it can't.
 
     Raises:
         UsageWrong: The slug of the id is not known, or the id is known for another audience.

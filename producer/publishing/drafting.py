@@ -71,8 +71,8 @@ def export(
     """Return the packed profile of a delivery: all of it, or only these fields.
 
     Args:
-        profile: With its one segment event, or with the identity alone where that is the ending.
-        fields: Beside the identity and `segment_events`, which are always carried; () = all.
+        profile: The profile with its one segment event, or without where `ending` has that.
+        fields: The fields to keep beside the identity and `segment_events`; () = all.
         identity: The configured identity field.
         ending: The text behind the last field of a profile that has no segment event itself.
 
@@ -159,8 +159,8 @@ class Drafter:
 
         Args:
             groups: the groups.
-            portion: the limit of one group, behind which no more of it is taken.
-            together: the limit of all, behind which no further group is taken.
+            portion: the events and bytes behind which no more of a group is taken.
+            together: the events and bytes of all groups behind which no further group is taken.
         """
         draft, results = self._empty(AS_USUAL), list[Published]()
         begun = Portion.of(draft)

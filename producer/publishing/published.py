@@ -52,15 +52,16 @@ class PublishOptions:
     """The way in which payloads or events are published.
 
     Attributes:
-        lane: `live`, `backfill`, or a job's lane.
-        job: Name of a job, which has a lane of its own.
-        state: The payloads were made up by comparison; an event says it of itself.
-        skip_hook: The destination should not start journeys. None: it should not if the lane is of
-            the backfill kind, or the event says so. A trigger may overrule it.
-        triggers: The only ones that get deliveries; none = all that want the events.
-        again: Deliver also what was delivered before, or is already there; never what something
-            newer has superseded.
-        older_than_ledger: Accept also events that are older than what the ledger remembers.
+        lane: The lane: `live`, `backfill`, or a job's.
+        job: The name of a job, which has a lane of its own; "" = none.
+        state: True if the payloads were made up by comparison; an event says it of itself.
+        skip_hook: True if the destination should not start journeys. None = it should not if the
+            lane is of the backfill kind, or the event says so. A trigger may overrule it.
+        triggers: The only triggers that get deliveries; none = all that want the events.
+        again: True if what was delivered before, or is already there, is delivered too; never what
+            something newer has superseded.
+        older_than_ledger: True if events that are older than what the ledger remembers are
+            accepted, too.
     """
 
     lane: str = LIVE
@@ -122,8 +123,8 @@ def entries_of(streams: Iterable[str], ids: Sequence[bytes]) -> dict[str, Entrie
     """Return the entries that a script has added, by the keys of their streams.
 
     Args:
-        streams: All streams that it was given.
-        ids: For each of them the first and the last id; empty = it has added none.
+        streams: The keys of all streams that the script was given.
+        ids: The first and the last id for each stream; empty = it has added none.
     """
     pairs = zip(streams, ids[::2], ids[1::2], strict=True)
     return {name: Entries(first.decode(), last.decode()) for name, first, last in pairs if first}
@@ -220,7 +221,7 @@ class Draft:
         entrants: the people who enter, where a sync of the audience will need their names.
         kept: the records for the quarantine.
         secret_id: the id of the secret with which the digests are made; b"" = without one.
-        digests: of the profile of each delivery, in the order in which they were added.
+        digests: the digest of the profile of each delivery, in the order in which they were added.
         calls: the calls that write it, by partition; None = it is not laid out yet. Then nothing
             is left but to send them, and another process than the one that writes can make them.
     """
@@ -301,7 +302,7 @@ class MemberChange(NamedTuple):
     """One person's change that a sync found: the new mark and the event that follows.
 
     Attributes:
-        event: None where nothing has to be told.
+        event: The event that follows; None where nothing has to be told.
     """
 
     member: Member
@@ -325,12 +326,12 @@ class JobPosition:
 
     Args:
         job: The job's name, "" where there is none.
-        position: None where the source has no positions.
+        position: The number of the position; None where the source has no positions.
         source: The source that the positions count in, e.g. a digest of the file: two files of one
             job don't hide each other.
         noted: A command that writes down how far the job was before, or (); it goes to Redis with
             the deliveries, which costs no wait for the disk of its own. It is lost with them.
-        epoch: Of the job's reader, see `accept_call`.
+        epoch: The epoch of the job's reader, see `accept_call`.
     """
 
     job: str = ""
@@ -356,12 +357,13 @@ def lay_out(
     """Return the calls that write deliveries, changes of members, and names for syncs.
 
     Args:
-        deliveries: By partition.
+        deliveries: The deliveries, by partition.
         progress: The position in the job's source.
-        rolls: By partition, the members that change.
-        entrants: By partition, the people whose names a sync will need.
+        rolls: The members that change, by partition.
+        entrants: The people whose names a sync will need, by partition.
         secret_id: The id of the secret that the digests of the profiles were made with.
-        wakeup: Returns the wake-up of a partition that the write leaves in its queue.
+        wakeup: A function that returns the wake-up of a partition that the write leaves in its
+            queue.
     """
     return {
         to: accept_call(

@@ -64,8 +64,8 @@ class QuarantineTotals(NamedTuple):
     """The size of the quarantine, and the number of records that it dropped.
 
     Attributes:
-        dropped: For lack of room.
-        expired: Because they were kept for long enough.
+        dropped: The number of records that were dropped for lack of room.
+        expired: The number of records that were dropped because they were kept for long enough.
     """
 
     records: int
@@ -97,7 +97,8 @@ class Quarantine:
         """Add what was refused to the quarantine; drop its oldest records if it takes too much.
 
         Args:
-            refused: Refusals, each with a payload of one segment event, or a text that is none.
+            refused: The refusals, each with a payload of one segment event, or a text that is no
+                payload.
             now_ms: The time in ms since 1970.
             cap_bytes: The bytes that the quarantine may take.
             how: The way in which it was published, for when it is tried again.
@@ -156,7 +157,7 @@ class Quarantine:
         """Remove records that came last before a time; return how many there were.
 
         Args:
-            before_ms: That time.
+            before_ms: The time by Redis' clock.
             most: The largest number that is removed.
             until_ms: The end of the permission, by Redis' clock.
         """

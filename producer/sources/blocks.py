@@ -71,8 +71,8 @@ def batches(
     payload can be dealt with, and its value dropped, while it is in the processor's cache.
 
     Args:
-        payloads: None where none came for a while.
-        is_live: End a batch also with what came in the last second, however little it is.
+        payloads: The payloads; None where none came for a while.
+        is_live: True if a batch also ends with what came in the last second, however little it is.
         stops: A function that says whether to stop reading. Of a live source, a batch ends with
             what was read; of others it is read to its end.
     """
@@ -106,8 +106,8 @@ class Block(NamedTuple):
 
     Attributes:
         line: The line of its first row, from 1; of Parquet the row's number.
-        text: JSON objects that are not parsed yet; b"" where there are rows.
-        rows: Parsed, or each with the text of its own.
+        text: The JSON objects that are not parsed yet; b"" where there are rows.
+        rows: The rows as payloads, parsed or as text.
     """
 
     line: int
@@ -267,11 +267,11 @@ def read_payloads(
     written.
 
     Args:
-        source: Bytes of UTF-8, with or without a byte order mark.
-        largest_bytes: The limit; what is larger is refused as `too_large`.
-        first_line: Number of the line with which the source begins.
-        on_damage: Told at the end if the source ends within a payload, or with something that is
-            none; and where an array is broken, behind which nothing is read.
+        source: The bytes of UTF-8, with or without a byte order mark.
+        largest_bytes: The largest size of a payload; a larger one is refused as `too_large`.
+        first_line: The number of the line with which the source begins.
+        on_damage: A function that is told at the end if the source ends within a payload, or with
+            something that is none; and where an array is broken, behind which nothing is read.
     """
     reader = _PayloadReader(largest_bytes, on_damage)
     number = first_line - 1

@@ -99,13 +99,13 @@ class Opened:
     """A file that was opened.
 
     Args:
-        name: As a person named it.
-        format: By its content.
-        stream: UTF-8 without a byte order mark; for Parquet the file itself. It ends where the file
-            is damaged.
+        name: The name that a person gave.
+        format: The format that its content shows.
+        stream: The content as UTF-8 without a byte order mark; for Parquet the file itself. It ends
+            where the file is damaged.
         packed: The file as it lies on the disk or elsewhere, to tell how far the reading is.
-        size: Of the packed file; 0 where it is not known.
-        state: Of the file before anything of it was read; None for a pipe.
+        size: The bytes of the packed file; 0 where it is not known.
+        state: The state of the file before anything of it was read; None for a pipe.
         pipe: The lines of a pipe that is read as they come; None where all of it is there.
         is_packed: True for gzip and zstd, which tell where they end.
         damages: The reasons why the file is not whole, as far as it was read; see `refuse_damage`.
@@ -175,7 +175,7 @@ def opened(name: str, *, for_send: bool = False) -> Iterator[Opened]:
     """Open a file or standard input.
 
     Args:
-        name: A path, `-`, or a URL (`s3://`, `gs://`, `az://`).
+        name: The path, `-`, or the URL (`s3://`, `gs://`, `az://`).
         for_send: True for `segrelay send`, which reads a pipe as its lines come, and takes only
             JSON.
 
@@ -281,7 +281,7 @@ def listing_of(source: str) -> dict[str, FileState]:
     Names that are hidden, or look unfinished, are left out.
 
     Args:
-        source: A folder, a pattern or a URL.
+        source: The folder, pattern or URL.
 
     Raises:
         UsageWrong: There is no such folder or bucket, or it can't be listed.

@@ -121,7 +121,7 @@ class Bucket:
     """An object, or several, in a bucket, as fsspec reaches them.
 
     Args:
-        url: The URL of an object, or a pattern or prefix of several.
+        url: The URL of an object, or the pattern or prefix of several.
 
     Raises:
         UsageWrong: An extra is not installed, or the URL holds a password.

@@ -49,10 +49,10 @@ class Columns:
 
     Args:
         identity: The field that a profile must have, to see whether there is a header.
-        names: Of the columns, where the file has no header.
-        renamed: From a column's name to the field's.
-        lists: Fields whose values are lists, joined by `&`.
-        maps: Fields whose values are maps, `key=value` joined by `&`.
+        names: The names of the columns, where the file has no header.
+        renamed: The names of fields, by the name of their column.
+        lists: The fields whose values are lists, joined by `&`.
+        maps: The fields whose values are maps, `key=value` joined by `&`.
     """
 
     identity: str = "email"

@@ -51,9 +51,9 @@ class LedgerComparison(NamedTuple):
     """Compares what was delivered to one destination with a scan.
 
     Attributes:
-        enters: A trigger there wants the audience's entrances; otherwise nobody is missing.
-        exits: One wants its exits; otherwise nobody is stale.
-        until_us: Up to when a delivery may be found to be wrong, by the source's clock: the
+        enters: True if a trigger there wants the audience's entrances; otherwise nobody is missing.
+        exits: True if a trigger there wants the audience's exits; otherwise nobody is stale.
+        until_us: The time (source's clock) up to which a delivery may be found to be wrong: the
             beginning of the scan.
     """
 

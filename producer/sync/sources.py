@@ -49,7 +49,7 @@ class Look(NamedTuple):
     """A second look at somebody who was missing in the scan.
 
     Attributes:
-        profile: {} where there is none any more.
+        profile: The profile; {} where there is none any more.
     """
 
     is_member: bool
@@ -61,9 +61,9 @@ class LyticsSource:
 
     Args:
         name: The audience's slug or id, as Lytics is asked for it.
-        slug: As profiles name it.
+        slug: The audience's slug, as profiles name it.
         identity: The configured identity field.
-        fields: That rows hold; none = all.
+        fields: The fields that rows hold; none = all.
     """
 
     is_live = True
@@ -95,7 +95,8 @@ class LyticsSource:
 
         Args:
             start: The token of the page before.
-            stay: A function that keeps the step's lock; called while the way to the page is long.
+            stay: A function that keeps the step's lock, called while it takes long to reach the
+                page.
         """
         return self._api.scan(self._name, fields=self._fields, start=start)
 
@@ -158,9 +159,10 @@ class FileSource:
     Without that, each step would do so, and the way to the millionth row takes longer than a step.
 
     Args:
-        pattern: With `*` and the like; absolute.
-        now: Seconds since 1970.
-        stay_seconds: The time after which the lock is kept once more on a long way to a page.
+        pattern: The absolute pattern of files, with `*` and the like, or a URL of a bucket.
+        now: A clock in seconds since 1970.
+        stay_seconds: The time after which `stay` is called again while it takes long to reach a
+            page.
     """
 
     is_live = False

@@ -66,9 +66,9 @@ class Syncing:
     """Does the steps of one sync.
 
     Args:
-        find_audience: Returns the slug; raises UsageWrong where it is not known, and
+        find_audience: A function that returns the audience's slug, or raises UsageWrong or
             LyticsUnavailable.
-        log: Of a worker; a terminal shows the lines of the steps instead.
+        log: The log; a terminal, which shows the lines of the steps, gives one that writes nothing.
     """
 
     store: SyncStore
@@ -86,7 +86,7 @@ class Syncing:
 
         Args:
             is_over: A function that says that the step should end, e.g. because live work waits.
-            forced: Begin a run even if none is due.
+            forced: True if a run begins even if none is due.
 
         Raises:
             RedisUnavailable: The next step goes on where the last saving was.
@@ -237,10 +237,10 @@ def confirm(
     Saving is refused if another step has taken the lock, so it is about the run that was read.
 
     Args:
-        store: The sync.
-        run: Its state, as it was when the lock was taken.
+        store: The store of the sync.
+        run: The sync's state, as it was when the lock was taken.
         number: The run that a person has looked at; None = the one that waits.
-        at_most: The number of missing members that they have agreed to; None = those that are.
+        at_most: The number of missing members that the person has agreed to; None = all of them.
 
     Returns:
         How many may be missing: now, or at the end of the scan that has begun meanwhile.
@@ -279,9 +279,10 @@ def syncing_for(
     Args:
         client: Redis.
         settings: The configuration.
-        name: Of the sync.
-        publisher: Publishes what has changed.
-        files: Those that steps of this process have open; None = this one is the first.
+        name: The name of the sync.
+        publisher: The publisher of the events.
+        files: The files that earlier steps of this process have open; None = there was no earlier
+            step.
 
     Raises:
         RedisUnavailable: Redis can't be asked.

@@ -68,32 +68,38 @@ class Run(StepState):
     Args:
         audience: The audience that was configured when the run began.
         number: The number of the run, which the marks of members hold that it has seen.
-        start: Token of the next page.
+        start: The token of the next page.
         origin: The version of the file that is scanned; "" where the members come from Lytics.
         at_us: The begin of the scan by the source's clock: the time of all its events.
-        repairs_until_us: Up to when a delivery in the ledger may be found to be wrong: with a file,
-            the time of the file before. People move while an export is made, and its own time is
-            the end of that.
+        repairs_until_us: The time up to which a delivery in the ledger may be found to be wrong:
+            with a file, the time of the file before. People move while an export is made, and its
+            own time is the end of that.
         destinations: The names of the destinations that are compared.
-        known: Destinations that have had a whole run.
-        next_partition: The next to be counted or asked for exits, of those of all destinations.
+        known: The names of destinations that have had a whole run.
+        next_partition: The index, among the partitions of all destinations, of the next to be
+            counted or asked for exits.
         rows: The number of rows that came.
-        bad: Rows that could not be read.
-        unplaced: Rows without an identity.
-        first_total, last_total: Members as the first and the last page told; -1 = they didn't.
+        bad: The number of rows that could not be read.
+        unplaced: The number of rows without an identity.
+        first_total, last_total: The number of members that the first and the last page told; -1 =
+            none.
         restarts: The number of times that the scan began anew.
-        seen, gone: By destination, known members that came in this run, and that did not.
+        seen, gone: The number of known members that came in this run, and that did not, by
+            destination.
         repairs_again: True if it also repairs what an earlier run has repaired, and still differs.
         repaired_again_ms: The begin of the last such run.
-        repaired: People whom the ledger had otherwise than the source, counted at each destination.
-        stayed: Were missing in the scan, and in the audience at a second look.
-        allowed: The number that may be gone: a person has said so.
+        repaired: The number of people whom the ledger had otherwise than the source, counted at
+            each destination.
+        stayed: The number of people who were missing in the scan, and in the audience at a second
+            look.
+        allowed: The number of members that may be gone, as a person has said.
         doubt: The reason why a person has to confirm.
-        failures: Steps in a row that came to nothing.
-        refused: Trying again does not help: somebody has to act.
+        failures: The number of steps in a row that came to nothing.
+        refused: True if trying again does not help: somebody has to act.
         settled: The origin of the last scan after which it was known who has left.
-        problem: The problem that stopped the last of them.
-        begun_ms, ended_ms, next_ms: By Redis' clock.
+        problem: The problem that stopped the last step; "" = none.
+        begun_ms, ended_ms, next_ms: The times of its begin, its end and its next step, by Redis'
+            clock.
         last: The result of the last run that ended.
     """
 
@@ -293,8 +299,8 @@ class SyncStore(StepStore[Run]):
         """Claim the members at destinations for this step, and exclude all earlier steps.
 
         Args:
-            destinations: Their names.
-            forgets: Delete the members.
+            destinations: The names of the destinations.
+            forgets: True if the members are deleted.
 
         Raises:
             LeaseLost: A later step has claimed one of the partitions.
@@ -402,10 +408,12 @@ class Mark(NamedTuple):
     Redis keeps one for each member, as a text: run and content, and the time if there is one.
 
     Attributes:
-        run: The last that saw them. 0 = none did, but an entrance was accepted: if the person
-            leaves before a run, nobody else knows who they are.
-        content: The digest of their profile; in run 0, when the entrance was accepted (ms).
-        answered_us: Time of the exit in the ledger after which the sync has published an entrance.
+        run: The number of the last run that saw the member. 0 = none did, but an entrance was
+            accepted: if the person leaves before a run, nobody else knows who they are.
+        content: The digest of the member's profile; in run 0, the time (ms) at which the entrance
+            was accepted.
+        answered_us: The time of the exit in the ledger after which the sync has published an
+            entrance; 0 = none.
     """
 
     run: int

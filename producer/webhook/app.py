@@ -92,8 +92,8 @@ class _Request:
     """A request to the webhook, as the server hands it over.
 
     Attributes:
-        name: The id under which the log has it.
-        headers: Their names are in lower case; of those that came twice, the first one.
+        name: The request's id, under which the log has it.
+        headers: The headers, by their names in lower case; of one that came twice, the first value.
     """
 
     __slots__ = ("_begun_at", "_receive", "_scope", "headers", "name")
@@ -153,11 +153,11 @@ class Receiver:
         intake: The store of bodies.
         ready: A function that says why nothing can be stored now; "" = it can. Called from a
             thread.
-        problems: Returns the names of all problems of segrelay. Called from a thread.
-        record: Keeps what is answered, for `segrelay status`.
+        problems: A function that returns the names of all problems of health. Called from a thread.
+        record: The record of what is answered, for `segrelay status`.
         inspect: A function that says what a body would become, without storing it. Called from a
             thread.
-        max_bytes: Of a body, as sent and unpacked.
+        max_bytes: The largest size of a body, as sent and unpacked.
     """
 
     secrets: Sequence[bytes]
@@ -374,7 +374,8 @@ class Inspector:
     """Answers checks: whether anything can be stored, and what would become of a body.
 
     Args:
-        client: Of its own, with short timeouts: nobody waits for a request behind it.
+        client: The client of checks alone, with short timeouts, so that no request waits behind a
+            check.
     """
 
     client: Redis

@@ -84,8 +84,8 @@ class Body:
     """One request's body, and how much of it is stored.
 
     Args:
-        text: JSON: one payload, an array of them, or several of these, as in a file.
-        most: A body of more payloads is refused before anything of it is stored.
+        text: The JSON text: one payload, an array of them, or several of these, as in a file.
+        most: The number of payloads beyond which a body is refused before anything of it is stored.
 
     Attributes:
         stored: The results of the payloads so far.
@@ -332,9 +332,9 @@ class AnswerRecord:
     """Counts answers in memory, and reports them every few seconds, so that no request waits.
 
     Args:
-        tell: Writes them to Redis, as `report_receiver` does.
-        look: Called before; looks whether Redis still holds what it held.
-        keep: Keeps the requests in Redis.
+        tell: A function that writes the counts to Redis, as `report_receiver` does.
+        look: A function, called before `tell`, that looks whether Redis still holds what it held.
+        keep: A function that keeps the requests in Redis.
     """
 
     tell: Callable[..., None]

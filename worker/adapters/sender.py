@@ -66,7 +66,7 @@ def pooled_transport(
     httpx hands no network backend on to the pool that it makes, so this pool is ours.
 
     Args:
-        network: Makes the connections.
+        network: The network backend that makes the connections.
         connections: The largest number of connections at once, idle ones too.
         authority: The file of a private authority that secures them; "" = the system's do.
         local_address: The address to connect from; None = any.
@@ -92,8 +92,8 @@ async def drop_remains(client: httpx.AsyncClient, trace: Any) -> None:
     and it counts: a pool that is full of them sends nothing until the process ends.
 
     Args:
-        client: Made with `pooled_transport`.
-        trace: The extension `trace` of the request, which is its own.
+        client: A client that was made with `pooled_transport`.
+        trace: The object that only this request has as its extension `trace`.
     """
     pool: Any = client._transport._pool  # type: ignore[attr-defined] # noqa: SLF001
     for pooled in list(pool._requests):  # noqa: SLF001
@@ -236,8 +236,8 @@ class ProcessToken:
     """The token of one authorization in the memory of this process.
 
     Args:
-        ask: Asks for a token.
-        monotonic: Seconds that never go back.
+        ask: A function that asks the endpoint for a token.
+        monotonic: A clock in seconds that never goes back.
     """
 
     def __init__(self, ask: AskToken, monotonic: Callable[[], float]) -> None:
@@ -290,8 +290,8 @@ class AuthorizedSender:
     A 401 never sends a request again by itself: the drain does, through the gate.
 
     Args:
-        sender: Sends what is complete.
-        tokens: By the names of authorizations that use tokens.
+        sender: The sender of requests that have their token.
+        tokens: The tokens, by the names of their authorizations.
     """
 
     sender: Sender
@@ -349,8 +349,9 @@ class GuardedNetwork(httpcore.AnyIOBackend):
     A connection whose TLS handshake is cancelled is closed.
 
     Args:
-        networks: The networks allowed beside public addresses; None = any address is allowed.
-        ipv4_only: Names are resolved to IPv4 addresses alone.
+        networks: The networks that are allowed beside public addresses; None = any address is
+            allowed.
+        ipv4_only: True if names are resolved to IPv4 addresses alone.
         resolve: The resolver of names.
     """
 
@@ -464,7 +465,7 @@ class HttpSender:
     Args:
         connections: The largest number of requests under way at once; more wait, within their
             deadline.
-        ipv4_only: For keys that are locked to addresses, which are IPv4 at Insider.
+        ipv4_only: True for keys that are locked to addresses, which are IPv4 at Insider.
         resolve: The resolver of names, where addresses have to be looked at.
     """
 
@@ -647,8 +648,8 @@ def resolved_retry_after(headers: Mapping[str, str], *, now_at: datetime) -> str
     Without it, the end of the rate limit is taken, if the answer tells it in Unix seconds.
 
     Args:
-        headers: Of the answer, found in any case of their names' letters.
-        now_at: Our clock, for an answer without `Date`.
+        headers: The answer's headers, whose names are found in any case of their letters.
+        now_at: The time by this machine's clock, for an answer without `Date`.
     """
     text = headers.get("retry-after", "").strip()
     if text.replace(".", "", 1).isdigit():

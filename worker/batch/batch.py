@@ -113,22 +113,23 @@ class Batch:
     It is the only writer of the outcomes, waits and dead letters, a script at a time.
 
     Args:
-        kind: Of the lanes that it was read from.
-        is_last: True if nothing is behind it.
+        kind: The kind of the lanes that it was read from.
+        is_last: True if nothing was left to read behind it.
         skipped: Deliveries that need no request, until they are settled.
         failed: Deliveries that can't be sent, until they are settled.
-        stopped: By trigger, why only another version of segrelay can go on with it.
+        stopped: Why only another version of segrelay can go on, by trigger.
         parts: The parts to send. Parts that were taken back come first, then the narrowest.
         apart: Triggers of which a body was refused. They share no further request of the batch.
         busy: Profiles, and identifiers by which the destination knows them, of which a request is
             in flight.
         sharing: Deliveries that had to wait since their profile shares an identifier with another.
         trying: Triggers that wait, while the one delivery that tries them is in flight.
-        suspects: By trigger, the requests whose one delivery was refused.
-        taken_seconds: By trigger, when a request of it was accepted last.
+        suspects: The requests whose one delivery was refused, by trigger.
+        taken_seconds: The time at which a request was last accepted, by trigger and the drain's
+            clock.
         settled: The number of its deliveries that have got their outcome.
         records: Ledgers of its profiles, as the next settlement writes them.
-        closed: The gate's last word, where it let nothing pass of some trigger.
+        closed: The last `Closed` that the gate gave for a trigger; None = it gave none.
     """
 
     state: State
@@ -153,7 +154,7 @@ class Batch:
 
     @property
     def drain(self) -> Drain:
-        """Return what the batch is worked off with."""
+        """Return the drain that works the batch off."""
         return self.state.drain
 
     def left(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
@@ -282,8 +283,8 @@ class Batch:
         none goes back.
 
         Args:
-            settlement: Without ledgers: those of the profiles that it tells of are added.
-            tried: Digests of the profiles of a request without a sure answer.
+            settlement: The settlement without its ledgers, which are added.
+            tried: The digests of the profiles of a request without a sure answer.
         """
         told = dict.fromkeys([d.digest for d in settlement.settled if d.tells])
         async with self._settling:
@@ -349,8 +350,8 @@ class ResponseStream(NamedTuple):
     """The response stream of a trigger.
 
     Attributes:
-        headers: Of the answer, that it is told.
-        fields: Of the profile, that it is told; none = the identity.
+        headers: The names of the answer's headers that its records have.
+        fields: The names of the profile's fields that its records have; none = the identity alone.
     """
 
     name: str
@@ -363,7 +364,7 @@ class Responses:
     """The response streams of triggers.
 
     Args:
-        streams: By trigger.
+        streams: The response streams, by trigger.
         identity: The configured identity field.
     """
 

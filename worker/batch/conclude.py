@@ -484,10 +484,10 @@ async def repair(batch: Batch, request: Request, *, in_doubt: bool) -> None:
     may have taken effect after it. Then the newest direction is published once more.
 
     Args:
-        batch: Its lease is somebody else's.
+        batch: The batch, whose lease somebody else holds by now.
         request: The request, which may have taken effect.
-        in_doubt: The request has no sure answer: nothing of its profiles, the repairs included, may
-            be sent before it can't take effect any more.
+        in_doubt: True if the request has no sure answer: nothing of its profiles, the repairs
+            included, may be sent before it can't take effect any more.
     """
     partition = batch.drain.partition
     if in_doubt:
@@ -511,9 +511,9 @@ def undone(
     """Yield the items of the newest direction, if that is not what a late delivery told.
 
     Args:
-        delivery: Of a request that may have taken effect late.
+        delivery: A delivery of a request that may have taken effect late.
         record: The ledger of its profile.
-        names: Triggers by their numbers; of others nothing can be told.
+        names: The names of triggers by their numbers; items of other triggers are left out.
     """
     header, (audience, _) = delivery.header, delivery.event.key
     direction, time_us = standing(record, audience) or (Direction.CHANGE, 0)

@@ -40,16 +40,17 @@ class LoadedTrigger:
     """A trigger as a drain uses it, loaded once per process.
 
     Args:
-        api_name: As configured: `insider` or `http`.
-        template: None where it is broken; then the trigger is stopped.
-        headers: Of the authorization, revealed; `{token}` stands for a token.
-        params: Of the authorization, revealed; `{token}` stands for a token.
-        settings: The template's `jobConfGet`.
-        engine: `jsonnet`: never the compiled form of the template.
+        api_name: The destination's API as configured, `insider` or `http`.
+        template: The template of the body; None = it is broken, and the trigger is stopped.
+        headers: The authorization's headers, revealed; `{token}` stands for a token.
+        params: The authorization's URL parameters, revealed; `{token}` stands for a token.
+        settings: The values that templates read with `jobConfGet`.
+        engine: The configured engine; `jsonnet` = the template's compiled form is never used.
         stopped: The reason why it can't deliver until its template is mended, or a secret is set;
             "" = it can.
         token_of: The authorization whose token requests carry; "" = none.
-        envelope: Makes a whole body of its array of results; None = no template does.
+        envelope: The template that makes the whole body of the array of results; None = there is
+            none.
         authority: The file of the private authority that the endpoint's certificate is signed by.
         edition: A fingerprint of all that decides what it sends: templates and configuration.
     """
@@ -76,8 +77,9 @@ class Failure:
     """The reason for a delivery's death.
 
     Args:
-        message: For a person; it holds no field of the profile.
-        answer: The destination's, if it is what the delivery dies of.
+        message: The reason for a person, without a field of the profile.
+        answer: The destination's answer of which the delivery dies; None = it dies of something
+            else.
     """
 
     reason: Death
@@ -138,7 +140,7 @@ class Delivery:
     A frozen class would take three times as long to make.
 
     Args:
-        stream: `lane|trigger`.
+        stream: The name of its stream, `lane|trigger`.
         trigger: The trigger's name.
         profile: The fields that the trigger exports, packed; see `events.decode_profile`.
         header_text: The header as it stands in the stream.
@@ -226,8 +228,8 @@ class Delivery:
         """Make the dead letter of a delivery that failed.
 
         Args:
-            keys: Of its partition.
-            now_ms: Redis' clock.
+            keys: The keys of its partition.
+            now_ms: The time of its death, by Redis' clock.
         """
         failure = self.failure
         assert failure is not None

@@ -33,8 +33,9 @@ class RequestBuilder:
         most: The largest number of user objects.
         room: The bytes that are left for them.
         root: The root options of the request: those of its first delivery, corrected.
-        names: Profiles and identifiers of the people of whom no further user object is added.
-        is_full: No further person has room.
+        names: The digests and identifiers of its people, of whom no second user object may be
+            added.
+        is_full: True if it has no room for a further person.
     """
 
     most: int

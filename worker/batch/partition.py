@@ -51,7 +51,7 @@ class ReadEntries(NamedTuple):
     """The entries found in a range of a stream.
 
     Attributes:
-        is_all: The stream ends with these entries.
+        is_all: True if the stream ends with these entries.
     """
 
     entries: list[Delivery]
@@ -113,13 +113,13 @@ class TakenPartition:
     """The state of a partition that the holder of a new lease starts from.
 
     Args:
-        now_ms: Redis' clock.
+        now_ms: The time at which it was taken, by Redis' clock.
         streams: The names of the streams that are not empty.
-        intents: The open ones, and those of a holder that vanished.
+        intents: The intents that are open, and those of a holder that vanished.
         rendering: The positions of deliveries that a vanished holder was rendering.
-        waits: By trigger.
-        backoffs: By position.
-        holds: By stream.
+        waits: The waits of triggers, by name.
+        backoffs: The backoffs of deliveries, by position.
+        holds: The holds, by the stream's name.
         reached_up_to: People who are reached and have a larger digest (hex) are not told to
             `settle`; "" = all are told.
     """
@@ -139,16 +139,17 @@ class Settlement:
     """All that the settling script writes at once.
 
     Args:
-        settled: Deliveries, each with its outcome.
-        intent_id: Of the request; "" = no request was made.
+        settled: The deliveries to settle, each with its outcome.
+        intent_id: The id of the request's intent; "" = no request was made.
         open_seconds: The time for which the intent stays open; 0 = it is closed.
-        ledgers: By digest, each profile's record at the moment of writing. It is written if a
+        ledgers: The profiles' records at the moment of writing, by digest. A record is written if a
             request was made, or if a delivery that it tells of was still there.
-        waits: By trigger; None = it waits no longer.
-        backoffs: By position. Backoffs of deliveries that are gone are not kept.
+        waits: The waits to write, by trigger; None = it waits no longer.
+        backoffs: The backoffs to write, by position; those of deliveries that are gone are not
+            kept.
         counts: Additions to further fields of `counts`.
         retried: Deliveries that have failed, and are tried again or settled as dead.
-        retry_message: The reason.
+        retry_message: The reason why they failed, for a person.
         reached: For `verify`, by digest (hex) of each person to whom something was delivered: JSON
             of now (ms) and of the identifiers by which the destination knows the person.
     """
@@ -170,7 +171,7 @@ class Release(NamedTuple):
     """The result of giving a lease back.
 
     Attributes:
-        due: Some work may be done now.
+        due: True if some work may be done now.
         wake: The queue to wake on; "" = there is no work, or somebody was woken already.
     """
 
@@ -189,7 +190,7 @@ class Stop:
     """The signal to stop: whether and when this process got it.
 
     Args:
-        told_at_seconds: By the drain's clock; 0 = it was not.
+        told_at_seconds: The time of the signal, by the drain's clock; 0 = it has not come.
     """
 
     told_at_seconds: float = 0.0
@@ -205,12 +206,13 @@ class Drain:
     """One drain of one partition: all that it works with.
 
     Args:
-        triggers: By their names; streams of others are left alone.
+        triggers: The triggers, by name; streams of others are left alone.
         paused: Names of paused triggers and lanes of paused jobs; None = the destination is paused.
-        looks: Whether the gate is open for each trigger, as it was asked together with the pauses.
-        read_names: Reads all numbers anew, under the lease.
-        read_wants: Reads the scopes and the newest editions of the triggers anew; asked only where
-            work waits, or a trigger seems not to want what was read.
+        looks: The gate's answers, `Open` or `Closed`, by trigger, as they were asked with the
+            pauses.
+        read_names: A function that reads the ledger's numbers anew, under the lease.
+        read_wants: A function that reads the triggers' scopes and newest editions anew; called only
+            where work waits, or a trigger seems not to want what was read.
         live_waits: A function that says whether live work waits elsewhere.
         responses: The triggers that have a stream for their outcomes.
         scopes: The scopes of triggers; what one does not want becomes a dead letter.
@@ -264,7 +266,7 @@ class Tally:
 
     Args:
         ended: The reason why it ended before its time; "" = it did not.
-        failed: That was because the destination refused or failed, or the lease was lost.
+        failed: True if it ended because the destination refused or failed, or the lease was lost.
     """
 
     delivered: int = 0
@@ -316,23 +318,27 @@ class State:
     It is changed only after Redis has confirmed the change.
 
     Args:
-        offset_ms: Redis' clock minus ours.
-        suspects: Places that a vanished holder was rendering, and that are not cleared yet.
+        offset_ms: The time by Redis' clock minus that by the drain's.
+        suspects: The positions of deliveries that a vanished holder was rendering, until they are
+            rendered.
         reached_up_to: See `TakenPartition`; or what this drain has found out since.
         streams: The names of the streams that are not empty, if they were read a moment ago and
             nobody has used them yet.
-        scopes: By trigger; one that has none wants whatever stands in its streams.
+        scopes: The scopes by trigger; one that has none wants whatever stands in its streams.
         paused: Triggers of which nothing is read: a person, or they themselves, paused them; and
             lanes of jobs that a person paused.
         current: The triggers of which this drain works with the newest edition, with that.
-        waiting: By digest: until when (ms), and the positions that may go on before.
-        shut: Triggers of which the gate lets nothing pass now; nothing of them is read either.
-        probing: Triggers whose next request will be a probe.
-        yields: Live work waits for its permit: the gate lets nothing of a backfill lane pass.
-        wait_set_ms: By trigger: when its wait was set.
+        waiting: The end (ms) of the intents that a profile waits for, by digest, with the positions
+            that may go on before it.
+        shut: The triggers for which the gate is closed now: nothing of them is read.
+        probing: The triggers whose next request will be a probe.
+        yields: True if the gate lets nothing of a backfill lane pass, because live work waits for
+            it.
+        wait_set_ms: The times at which waits were set, by trigger.
         reached: The digests (hex) from which `reached_up_to` is found out.
         live_asked_seconds: The time of the last look for live work, by the drain's clock.
-        live_is_due: Live work was found to wait, here or elsewhere, since streams were last read.
+        live_is_due: True if live work was found to wait since streams were last read, here or
+            elsewhere.
     """
 
     drain: Drain

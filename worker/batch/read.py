@@ -120,8 +120,9 @@ async def read_batch(state: State, streams: Sequence[str], *, entries: int) -> l
     """Read deliveries in the order of their arrival, up to a number of them or 8 MB.
 
     Args:
-        state: The drain's memory, which says who has to wait; its holds are brought up to date.
-        streams: `lane|trigger`, of triggers that are due.
+        state: The state of the lease's holder, which says who has to wait; its holds are brought up
+            to date.
+        streams: The names of streams (`lane|trigger`) whose triggers are due.
         entries: The largest number of entries.
     """
     reading = _Reading(state, entries, {name: _Source.of(state, name) for name in streams})
@@ -140,7 +141,7 @@ class _Reading:
 
     Args:
         entries: The largest number of entries in a batch.
-        sources: By the names of the streams.
+        sources: The streams that are read, by name.
 
     Attributes:
         deliveries: The batch, as far as it was read.

@@ -133,10 +133,10 @@ class Finding:
     Args:
         severity: An error makes a template unfit and stops its triggers; a warning is worth a look.
         message: The problem and what to do; begins with its location where there is one.
-        trigger: "" where it is about a template as such.
-        file: "" where it is about no place.
-        line: 1-based, 0 for none.
-        column: 1-based, 0 for none.
+        trigger: The trigger's name; "" where it is about a template as such.
+        file: The file's path; "" where it is about no place.
+        line: The number of the line, from 1; 0 = none.
+        column: The number of the column, from 1; 0 = none.
     """
 
     severity: Severity
@@ -152,7 +152,7 @@ def in_want_of_id(failure: str, audiences: Sequence[str]) -> str:
 
     Args:
         failure: The error message, with the place in the template where it is known.
-        audiences: Slugs whose id is not known; none where it is not known which they are.
+        audiences: The slugs whose id is not known; none where it is not known which they are.
     """
     audience = audiences[0] if len(audiences) == 1 else "SLUG"
     return (
@@ -211,8 +211,8 @@ class Candidate:
     """An event for one trigger.
 
     Args:
-        name: The result of the preview has it too.
-        profile: JSON text, with exactly one entry in `segment_events`.
+        name: The name by which its result is known.
+        profile: The profile's JSON text, with exactly one entry in `segment_events`.
     """
 
     name: str
@@ -228,7 +228,7 @@ class Previewed:
     Args:
         result: The result of rendering; None where the event can't be read.
         shaping: The result of shaping the body; None where it did not render, or for no trigger.
-        request: The body that would be sent.
+        request: The body that would be sent; None where none would.
         has_parts: Templates make URL or headers too, and were rendered together.
     """
 

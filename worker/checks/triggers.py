@@ -115,7 +115,7 @@ def check_without_ids(
 
     Args:
         settings: The configuration; its triggers passed the other checks.
-        identified: Slugs whose id Redis knows, and these ids.
+        identified: The slugs whose id Redis knows, and these ids.
         now: The time of the samples.
         render: Function that renders a sample; see `check_triggers`.
     """

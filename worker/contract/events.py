@@ -38,10 +38,10 @@ class Event:
         profile_key: `field:value` of the configured identity field.
         audience: The audience's slug.
         direction: The direction of the event.
-        time_us: By the source's clock, in µs since 1970.
+        time_us: The time by the source's clock, in µs since 1970.
         profile: The profile, with exactly one entry in `segment_events`.
         state: True if it was made up by comparison (a row of a backfill, a sync).
-        skip_hook: The destination should not start journeys for it.
+        skip_hook: True if the destination should not start journeys for it.
         repair: True if it restores what a late request may have overwritten; never a duplicate.
     """
 
@@ -59,11 +59,11 @@ class Header(NamedTuple):
     """The header of a delivery: the facts that the ledger needs without the profile.
 
     Attributes:
-        digest: 10 bytes, see `keys.digest_of`.
-        time_us: Of the event, in µs since 1970.
+        digest: The digest of the profile's key, 10 bytes; see `keys.digest_of`.
+        time_us: The time of the event, in µs since 1970.
         accepted_ms: The time when its producer took it up, by Redis' clock; kept over a replay.
         replays: The number of times that it came back from the dead letters.
-        again: Deliver it although it was delivered before, or is already there.
+        again: True if it is delivered also where it was delivered before, or is already there.
         damaged: True if the profile beside it is sealed and does not open. It is not written.
     """
 

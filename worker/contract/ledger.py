@@ -77,8 +77,8 @@ class Item(NamedTuple):
     Attributes:
         delivered_us: Newest time delivered; 0 = none.
         tried_us: Newest time tried without a sure answer; 0 = none.
-        profile_hash: Of the newest change delivered; 0 for other directions.
-        raised: `delivered_us` was raised by a state event that sent nothing.
+        profile_hash: The hash of the newest change delivered; 0 for other directions.
+        raised: True if `delivered_us` was raised by a state event that sent nothing.
         tried_replays: The number of times that what was tried at `tried_us` had come back from the
             dead letters.
     """
@@ -99,7 +99,7 @@ class Record(NamedTuple):
 
     Attributes:
         data_us: Time of the newest profile data sent, by any trigger; 0 = none.
-        items: By audience's and trigger's number.
+        items: The items, by the numbers of audience and trigger.
     """
 
     data_us: int = 0
@@ -114,7 +114,7 @@ _NOT_KNOWN: Final = Record()
 
 
 def moment_of(time_us: int, direction: Direction) -> tuple[int, bool]:
-    """Return what puts events about an audience in order: the time, and an exit is the newer."""
+    """Return the sort key of events about an audience: the time; at equal times, exits are last."""
     return time_us, direction is Direction.EXIT
 
 

@@ -53,13 +53,13 @@ class End(NamedTuple):
     """The end of one delivery, or where it counts -1, what takes a death back.
 
     Attributes:
-        stream: `lane|trigger`.
+        stream: The name of its stream, `lane|trigger`.
         outcome: `delivered`, `skipped`, `dead`, `discarded` or `RETRY`.
-        reason: Of a skipped or a dead delivery; "" = there is none.
+        reason: The reason for a skipped or a dead delivery; "" = there is none.
         template: The digest of the template that rendered it; "" = none did.
-        status: Of the answer to its last request; 0 = there was none.
-        attempts: The requests that carried it.
-        message: What is said about the outcome; "" = nothing.
+        status: The status of the answer to its last request; 0 = there was none.
+        attempts: The number of requests that carried it.
+        message: The outcome's message for a person; "" = none.
     """
 
     header: Header
@@ -78,7 +78,7 @@ class OutcomeRow(NamedTuple):
 
     Attributes:
         id: Unique: `DESTINATION_ID.PARTITION.ENTRY.NUMBER`.
-        time_ms: Of the end, by Redis' clock.
+        time_ms: The time of the end, by Redis' clock.
         person: The digest of the profile's key (hex); "" = the entry could not be read, or the
             person was erased.
     """
@@ -132,7 +132,7 @@ def without_people(packed: bytes, people: Collection[str]) -> tuple[bytes, int]:
     """Return rows in which some people are not named, and how many rows were about them.
 
     Args:
-        packed: What `pack` has returned.
+        packed: The text that `pack` has returned.
         people: Their digests (hex).
     """
     kinds, of, digests, *times = orjson.loads(PROTECTION.unseal(packed, OUTCOMES))
@@ -205,9 +205,9 @@ class Histogram:
     """A histogram of times: how many fell into each bucket, and their sum.
 
     Args:
-        bounds: Seconds; of all buckets but the last, which has none.
+        bounds: The upper bounds in seconds of all buckets but the last, which has none.
         buckets: The number of times that fell into each.
-        sum_seconds: Of all times.
+        sum_seconds: The sum of all times.
     """
 
     bounds: tuple[float, ...]

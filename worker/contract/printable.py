@@ -144,7 +144,7 @@ def with_known_words(text: str, words: Collection[str] = (), sent: bytes = b"") 
     Args:
         text: A normalised message.
         words: The destination's own words, in lower case.
-        sent: JSON.
+        sent: The body that was sent, as JSON.
     """
     low = sent.lower()
     status = _STATUS.match(text)
@@ -242,7 +242,7 @@ def cut(value: Any, leaf: Callable[[Any], Any] = lambda value: value) -> Any:
     """Shorten lists to what is shown of them masked.
 
     Args:
-        value: Of JSON.
+        value: A parsed JSON value.
         leaf: Replaces what is no list and no object.
     """
     if isinstance(value, dict):

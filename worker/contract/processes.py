@@ -43,8 +43,8 @@ class FilesInUse:
     """The files that the templates of a worker use.
 
     Args:
-        digests: By path in its templates folder; none = it has not told them.
-        since_ms: The time of their last change, as far as the worker knows; Redis' clock.
+        digests: The digests by path in its templates folder; none = it has not told them.
+        since_ms: The time of their last change by Redis' clock, as far as the worker knows.
     """
 
     digests: Mapping[str, str] = field(default_factory=dict)
@@ -57,14 +57,16 @@ class Process:
 
     Args:
         config: `Settings.fingerprint` of what it was started with.
-        stopped: Triggers that it can't work on, and why: a broken template, or an unset secret.
-        version: Of segrelay.
+        stopped: Why it can't work on a trigger, by the trigger's name: a broken template, or an
+            unset secret.
+        version: The version of segrelay that it runs.
         begun_ms: The time when it was started, by Redis' clock.
         doubted: Templates whose compiled form differed from the engine, and is off; how often.
-        versions: Of the templates of its triggers; several while not all processes have the newest.
-        refused: By trigger, why a changed template is not used.
-        clock_ahead_seconds: Of its machine's clock before Redis' clock, in whole seconds.
-        files: Those that its templates use, as they lie in its folder.
+        versions: The versions of its triggers' templates; several while not all processes have the
+            newest.
+        refused: Why a changed template is not used, by trigger.
+        clock_ahead_seconds: The whole seconds that its machine's clock is ahead of Redis' clock.
+        files: The files that its templates use, as they lie in its folder.
         refused_messages: The number of messages in the broker that were none of ours, since it
             began; each was thrown away.
         killed: The number of its processes that ended without being told to, since it began.
@@ -142,11 +144,11 @@ class Sample:
     """The counts at one moment.
 
     Args:
-        at_ms: Redis' clock.
-        counts: By destination, as `progress.lua` names them.
-        quarantined: Records in the quarantine.
-        stopped: Destinations and triggers that were stopped, by `field_of`.
-        fingerprints: Of each trigger, what stands for its template and configuration.
+        at_ms: The time by Redis' clock.
+        counts: The counts of each destination, by the names that `progress.lua` gives them.
+        quarantined: The number of records in the quarantine.
+        stopped: The destinations and triggers that were stopped, as `field_of` writes them.
+        fingerprints: The edition of each trigger, which stands for its template and configuration.
     """
 
     at_ms: int
@@ -189,9 +191,9 @@ class RunningReceiver:
     """A receiver that reported lately.
 
     Args:
-        seen_ms, begun_ms: By Redis' clock.
-        lag_ms: The delay that its last two timers had at least.
-        clock_ahead_seconds: Of its machine's clock before Redis' clock.
+        seen_ms, begun_ms: The times of its last report and of its start, by Redis' clock.
+        lag_ms: The shorter delay of its last two timers, which shows a busy event loop.
+        clock_ahead_seconds: The whole seconds that its machine's clock is ahead of Redis' clock.
         config: `Settings.fingerprint` of what it was started with.
     """
 
@@ -220,9 +222,9 @@ class Receivers:
         back_ms: The time when one was seen again after none had been for a while.
         running: The receivers that were seen in the last five minutes, by host and process.
         answers: The number of requests answered in the last hour, by status.
-        since_taken: The same since a request was last taken.
+        since_taken: The number of requests answered since one was last taken, by status.
         taken_ms: The time when a request was last taken; 0 = never.
-        ever: The same since the beginning.
+        ever: The number of requests answered since the beginning, by status.
         last_ms: The time when each status was last answered.
     """
 
@@ -251,10 +253,11 @@ def report_receiver(
 
     Args:
         client: Redis.
-        answers: Counts by status.
-        since_taken: The part of them since a request was last taken.
-        lag_ms: The delay that its last two timers had at least; -1 = it ends.
-        events: Something was stored.
+        answers: The number of answers by status, since its last report.
+        since_taken: The part of `answers` since a request was last taken.
+        lag_ms: The shorter delay of its last two timers, which shows a busy event loop; -1 = it
+            ends.
+        events: True if something was stored.
         config: The fingerprint of its configuration.
         begun_at: The time when it was started, by the monotonic clock.
     """
@@ -309,10 +312,10 @@ class WebhookRequest:
     """A request to the receiver that was answered.
 
     Args:
-        name: Its id.
-        status: Of the answer.
-        accepted: Deliveries that are in Redis because of it.
-        quarantined: Events and payloads that could not be placed.
+        name: The request's id.
+        status: The status of the answer.
+        accepted: The number of deliveries that are in Redis because of it.
+        quarantined: The number of events and payloads that could not be placed.
         people: The digests of those whom the deliveries are about.
         at_ms: The time when it was kept, a few seconds after its answer, by Redis' clock.
     """

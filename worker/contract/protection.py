@@ -71,7 +71,7 @@ class _Sealer(NamedTuple):
 
     Attributes:
         head: The first bytes of each value: the mark, the secret's id and the salt of the key.
-        cipher: Of a key that no other process has.
+        cipher: The cipher with a key that no other process has.
         counter: The next nonce.
     """
 
@@ -81,7 +81,7 @@ class _Sealer(NamedTuple):
 
     @classmethod
     def begin(cls, secret: bytes) -> Self:
-        """Return one with a new key of a secret."""
+        """Return a sealer with a new key, which is derived from a secret."""
         salt = secrets.token_bytes(_SALT_BYTES)
         return cls(MARK + id_of(secret) + salt, _value_cipher(secret, salt), itertools.count())
 
@@ -139,8 +139,9 @@ class Protection:
         """Return a text as Redis may hold it; what is sealed already stays as it is.
 
         Args:
-            text: Any bytes.
-            place: Where it stands, or whose it is; without it nobody can open it.
+            text: The bytes to seal.
+            place: The key or the person that it belongs to; only with the same place it can be
+                unsealed.
         """
         if not self._secret or text[:1] == MARK:
             return text
@@ -243,8 +244,8 @@ class SealedSecret(NamedTuple):
     """The record `{segrelay}:protection`: a Redis' secret, sealed with the configured key.
 
     Attributes:
-        secret_id: In hexadecimal.
-        key_id: That of the key, in hexadecimal.
+        secret_id: The id of the secret, in hexadecimal.
+        key_id: The id of the key, in hexadecimal.
         sealed: The secret, sealed.
     """
 

@@ -26,10 +26,10 @@ def read_record(
     """Return a record; None = it can't be read.
 
     Args:
-        kind: A dataclass.
-        stored: Its JSON, or what is in it.
-        name: The record, in words.
-        unreadable: Gets the name of a record that can't be read.
+        kind: The record's dataclass.
+        stored: The record's JSON text, or the parsed object.
+        name: The record's name in words, for `unreadable`.
+        unreadable: The list that the name of a record that can't be read is added to.
     """
     adapter = _ADAPTERS(kind)
     is_text = isinstance(stored, bytes | str)
@@ -43,7 +43,7 @@ def read_record(
 
 
 def read_row(kind: type[_R], stored: bytes | Sequence[Any]) -> _R:
-    """Return a record of a row: JSON, or values, in the order of its fields; see above."""
+    """Return a record from a row: its values, or their JSON, in the order of its fields."""
     values = orjson.loads(stored) if isinstance(stored, bytes) else stored
     names: Sequence[str] = kind.__match_args__  # type: ignore[attr-defined]
     return kind(*values[: len(names)])

@@ -30,7 +30,7 @@ class Scope:
     An entry that its trigger does not want when it is drained becomes a dead letter.
 
     Args:
-        audiences: Slugs, also those that stand for the ids that the trigger names; None = all.
+        audiences: The slugs, also those that stand for the ids that the trigger names; None = all.
     """
 
     trigger: str
@@ -42,8 +42,8 @@ class Scope:
         """Return the scope of a trigger.
 
         Args:
-            trigger: As configured.
-            slugs: The slugs that are known, by the ids of audiences.
+            trigger: The trigger, as configured.
+            slugs: The known slugs, by the ids of audiences.
         """
         if ALL_AUDIENCES in trigger.audiences:
             return cls(trigger.name, Direction(trigger.on), None)
@@ -86,7 +86,7 @@ class Pause:
 
     Args:
         by: The person who did it; `segrelay` where it paused itself.
-        at: Its begin, RFC 3339; "" = not known.
+        at: The time of its begin, RFC 3339; "" = not known.
         edition: The `LoadedTrigger.edition` of a trigger that paused itself; as long as it is the
             newest one, the pause ends only if a person insists. "" = a person paused it.
     """

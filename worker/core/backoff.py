@@ -27,10 +27,11 @@ class Backoff:
 
     Args:
         width: The number of users that its next request may have; 0 = as many as ever.
-        failures: Requests of it that failed.
-        tries_alone: Of these, alone in their request, while others of its trigger went through.
+        failures: The number of its requests that failed.
+        tries_alone: The number of these that carried nothing else while others of its trigger went
+            through.
         not_before_ms: The time until which it steps aside (Redis' clock).
-        successes: Deliveries that its trigger had made when it failed last.
+        successes: The number of deliveries that its trigger had made when it failed last.
         refusal: The reason why its body was refused last, with nobody else in the request; "" = it
             was not.
         edition: The `LoadedTrigger.edition` at its last failure; "" = not kept.
@@ -52,9 +53,11 @@ class Wait:
     """The wait of a trigger whose requests from a partition all fail.
 
     Args:
-        attempts: Requests that failed in a row, while nothing of the trigger went through.
-        not_before_ms: Its streams are not due until then (Redis' clock).
-        successes: Deliveries of all workers when its last request failed; -1 = not known.
+        attempts: The number of requests that failed in a row, while nothing of the trigger went
+            through.
+        not_before_ms: The time (Redis' clock) until which its streams are not due.
+        successes: The number of deliveries over all workers when its last request failed; -1 = not
+            known.
         reason: The reason why the last one failed, for a person.
         edition: The `LoadedTrigger.edition` at its last failure; "" = not kept.
         since_ms: The time of the first of these failures; 0 = not kept.
@@ -80,7 +83,7 @@ def delay_seconds(attempts: int, jitter: float) -> float:
     """Return an exponential delay with full jitter, capped.
 
     Args:
-        attempts: The number of failed ones, from 1.
+        attempts: The number of attempts that failed, from 1.
         jitter: In [0, 1).
     """
     ceiling = min(CAP_SECONDS, BASE_SECONDS * 2.0 ** min(attempts - 1, 16))
@@ -92,8 +95,8 @@ class AfterFailure:
     """The decision after a failed request: a backoff, a wait, or death.
 
     Args:
-        backoff: Of the deliveries with this history; None = dead.
-        wait: Of the trigger; None = others of it go through, so it does not wait.
+        backoff: The backoff of deliveries with this history; None = they die.
+        wait: The trigger's wait; None = others of it go through, so it does not wait.
     """
 
     backoff: Backoff | None
@@ -119,12 +122,14 @@ def after_failure(
         backoff: Their backoff, if they failed before.
         wait: Their trigger's wait, if it waits.
         users: The number of deliveries of the failed request.
-        successes: Deliveries that the trigger has made up to now, over all workers.
-        now_ms: Redis' clock.
+        successes: The number of deliveries that the trigger has made up to now, over all workers.
+        now_ms: The time by Redis' clock.
         jitter: In [0, 1).
         reason: The reason why it failed, for a person.
-        others_are_taken: True if the last answers say so, see `is_to_blame`.
-        is_refused: The answer refused the body, as a 400 does: it did not fail.
+        others_are_taken: True if other deliveries of the trigger go through by the last answers,
+            see `is_to_blame`.
+        is_refused: True if the answer refused the body, as a 400 does: the destination did not
+            fail.
         edition: The edition of the trigger whose template made the request.
 
     A request is halved, and a delivery alone is counted towards its death, only if others of the
@@ -169,10 +174,10 @@ def is_to_blame(
     but not where another trigger is refused too: then the destination may refuse everything.
 
     Args:
-        position: Of the delivery.
-        status: Of the answer.
+        position: The position of the delivery.
+        status: The status of the answer.
         own: The answers to the last requests of its trigger.
-        others: The same of the destination's other triggers.
+        others: The answers to the last requests of the destination's other triggers.
     """
     answers = list(others)
     lately = (

@@ -49,31 +49,32 @@ class Policy:
     """The parameters of all gates; times in microseconds, shares in parts per million.
 
     Args:
-        minute: The time that a limit is counted in; it slides.
+        minute: The length of the sliding window in which a limit is counted.
         late: The delay behind its send time with which a request may arrive.
         ahead: The furthest time ahead for a booking or a closing.
-        burst_percent: Of the limit; so many may go at once.
-        burst_most: But no more than these,
-        burst_from: and none where the limit is below this.
+        burst_percent: The share of the limit, in percent, that may go at once.
+        burst_most: The largest number of requests that may go at once.
+        burst_from: The limit below which none may go at once.
         live: The time for which a live request that found no send time keeps backfill away.
-        rates: The time for which the rate of another worker is remembered, and
-        rates_fresh: how old its mark may become before it is written again.
-        lapse: After its send time, when a probe without a result is given up.
+        rates: The time for which the rate of another worker is remembered.
+        rates_fresh: The age at which a worker's rate is written again.
+        lapse: The time after its send time at which a probe without a result is given up.
         lower: The share of the full rate after a 429; `lower_again` of one lowered before;
             `least` is the end. The limit that is met first is met at full rate, and a host whose
             limit was halved is met only once.
-        apart: Between two lowerings; sooner the gate closes instead.
-        hold: After a 429, until the rate is raised: a whole minute has shown that it holds.
-        raise_a_second: Then, of the full rate; slow, since a host that counts a minute is met
-            long after its limit was passed. It is raised by time alone: requests that are not
-            made prove nothing, and few are made at a low rate.
-        short: The distance to the rate that failed last below which it stays,
-        memory: and until when after the last 429.
-        recovered: After the last 429 the full rate is in force again, however low it was: from
-            `memory` on it rises evenly to that end, or as fast as before if that is faster.
+        apart: The least time between two lowerings; sooner the gate closes instead.
+        hold: The time after a 429 until the rate is raised: a whole minute has shown that it holds.
+        raise_a_second: The share of the full rate by which it is raised then each second; slow,
+            since a host that counts a minute is met long after its limit was passed. It is raised
+            by time alone: requests that are not made prove nothing, and few are made at a low rate.
+        short: The share of the rate that failed last below which a raised rate stays.
+        memory: The time after the last 429 for which it stays so.
+        recovered: The time after the last 429 at which the full rate is in force again, however low
+            it was: from `memory` on it rises evenly to that end, or as fast as before if that is
+            faster.
         close: The time of the first closing; doubled each time up to `close_most`.
-        failures: In a row, that open the breaker.
-        unreadable: In a row, that pause.
+        failures: The number of failures in a row that open the breaker.
+        unreadable: The number of unreadable answers in a row that pause.
     """
 
     minute: int = 60 * MICROSECONDS
@@ -109,9 +110,9 @@ class SendTime:
     """The permission to send one request.
 
     Args:
-        at_ms: Its time by Redis' clock.
+        at_ms: The send time, by Redis' clock.
         now_ms: The time of its booking.
-        successes: By each trigger that it was booked for: its deliveries, over all workers.
+        successes: The number of deliveries over all workers, by trigger that it was booked for.
         probe: True if it is for one user only: others wait for what comes of it.
         incident: The number of times that the gate had been lowered, closed or resumed.
     """
@@ -132,7 +133,7 @@ class Open:
     """The gate is open: send times can be booked.
 
     Args:
-        probe: The next one will be a probe.
+        probe: True if the next send time will be a probe.
     """
 
     state: Condition = "ok"
@@ -144,9 +145,9 @@ class Closed:
     """The gate gives no send time now, with the reason and the time to come back.
 
     Args:
-        reason: A word for machines.
+        reason: The reason as a word for machines.
         until_ms: The time to come back, by Redis' clock; None = when a person resumes.
-        message: For a person; "" where the reason says all.
+        message: The reason for a person; "" where `reason` says all.
     """
 
     state: Condition
@@ -160,7 +161,7 @@ class GateStatus:
     """The status of a gate, for `segrelay status` and the metrics.
 
     Args:
-        rate_per_minute: In force now; 0 where nobody has booked yet.
+        rate_per_minute: The rate in force now, with its slow-downs; 0 where nobody has booked yet.
         factor: The share of the rate that slow-downs have left, 0 to 1.
         until_ms: The end of its closing; None = it is not closed, or until a person resumes.
         is_open: True if it is worth starting a drain.
@@ -207,9 +208,9 @@ class Heard:
     """The part of a verdict that matters to the gate.
 
     Args:
-        what: `works`: the transport does, and nobody asked us to slow down. `body`: so it does, but
-            the body was refused.
-        about: For a person.
+        what: The verdict's kind: `works` = the transport works, and nobody asked us to slow down;
+            `body` = so it does, but the body was refused; `unsent` = nothing is known of it.
+        about: The message for a person.
         wait: The `Retry-After` of the answer, in microseconds; 0 = none.
     """
 

@@ -23,7 +23,7 @@ class LedgerEvent(NamedTuple):
 
     Attributes:
         key: The numbers of its audience and of the trigger that delivers it.
-        profile_hash: Of a change's profile, 32 bits, never 0; 0 for other directions.
+        profile_hash: The hash of a change's profile, 32 bits, never 0; 0 for other directions.
     """
 
     header: Header
@@ -32,7 +32,7 @@ class LedgerEvent(NamedTuple):
 
 
 def is_superseded(event: LedgerEvent, time_us: int, direction: Direction, trigger: int) -> bool:
-    """Say whether what a trigger has of this time and direction makes an event untrue or useless.
+    """Say whether an event of a trigger, of this time and direction, makes another one untrue.
 
     Both are of the same profile and audience. Newer is the later time; at equal times the exit.
     It supersedes what its own trigger would deliver, and the other direction by any trigger.
@@ -57,7 +57,8 @@ def contest(entrants: Sequence[tuple[Hashable, LedgerEvent, T]]) -> list[tuple[T
     trigger can win.
 
     Args:
-        entrants: Profile and audience, the event about them, and what stands for it.
+        entrants: Tuples of profile and audience, the event about them, and an object that stands
+            for it.
     """
     rivals: dict[Hashable, list[int]] = {}
     for position, (about, _, _) in enumerate(entrants):
@@ -239,10 +240,10 @@ class Knowledge(NamedTuple):
     """The newer facts of a profile that an event's own data does not have yet.
 
     Attributes:
-        inside: Slugs of other audiences that something newer entered.
-        outside: Slugs of other audiences that something newer exited.
-        stale: The event's trigger has already sent newer data of this profile.
-        stale_opt_ins: Some trigger has.
+        inside: The slugs of other audiences that the profile entered later.
+        outside: The slugs of other audiences that the profile left later.
+        stale: True if the event's trigger has already sent newer data of this profile.
+        stale_opt_ins: True if some trigger has already sent newer data of this profile.
     """
 
     inside: frozenset[str] = frozenset()

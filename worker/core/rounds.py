@@ -22,7 +22,7 @@ class WakeUp(NamedTuple):
     """A request for a drain.
 
     Attributes:
-        queue: Of Celery: `live` or `backfill`.
+        queue: The kind of Celery's queue: `live` or `backfill`.
     """
 
     queue: str
@@ -35,9 +35,9 @@ class Sight:
     """A partition as the sweep found it.
 
     Args:
-        due: There is work that may be done now, and nobody holds the lease.
+        due: True if there is work that may be done now, and nobody holds the lease.
         waking: True if it was woken already.
-        held: Somebody holds its lease.
+        held: True if somebody holds its lease.
     """
 
     call: WakeUp
@@ -56,7 +56,8 @@ class Rounds:
     """The memory of one sweeper from round to round.
 
     Args:
-        woken_at_seconds: By partition: since when it has been woken by us, or seen woken.
+        woken_at_seconds: The time since which a partition has been woken by us, or seen woken, by
+            partition.
         silent_since_seconds: The time since which we wake and nobody takes a lease; None =
             somebody does.
     """
@@ -68,9 +69,9 @@ class Rounds:
         """Return the partitions to wake in this round.
 
         Args:
-            sights: Of all partitions whose gate is open.
-            queued: Messages that wait in the broker.
-            now_seconds: By any clock that goes on steadily.
+            sights: The partitions whose gate is open, as they were found.
+            queued: The number of messages that wait in the broker.
+            now_seconds: The time by any clock that goes on steadily.
         """
         self._listen(sights, now_seconds)
         due = [sight for sight in sights if sight.due]

@@ -18,8 +18,9 @@ class Accepted:
     """The destination took all users but those named.
 
     Args:
-        refused: For each refused user, by its index in the request, the reason in words.
-        reasons: By the same index, the outcome of a user for whom it is not `refused`.
+        refused: The reason in words for each refused user, by its index in the request.
+        reasons: The outcome of a refused user where it is another one than `refused`, by the same
+            index.
     """
 
     refused: Mapping[int, str] = field(default_factory=dict)
@@ -39,7 +40,7 @@ class BodyRefused:
 
     Args:
         message: The destination's words about it.
-        partly_applied: The destination took some of the users, and does not say which.
+        partly_applied: True if the destination took some of the users, and does not say which.
     """
 
     message: str
@@ -103,10 +104,10 @@ def quoting_nobody(
     """Return a verdict whose messages hold known words only; see `with_known_words`.
 
     Args:
-        verdict: With the destination's words as they came.
-        words: The destination's own, which are known too.
-        body: What was sent, as JSON.
-        users: The same for each user.
+        verdict: The verdict with the destination's words as they came.
+        words: The destination's own words, which are known too.
+        body: The body that was sent, as JSON.
+        users: The users that were sent, each as JSON.
     """
     match verdict:
         case Accepted(refused):

@@ -56,8 +56,8 @@ def taken(answer: Answer, failures: Failures | None, sent: Sequence[bytes]) -> V
 
     Args:
         answer: The answer.
-        failures: The way in which it tells which results it refuses; None = that is not known.
-        sent: The results of the request, each as JSON.
+        failures: The configured form in which answers name refused results; None = it is not known.
+        sent: The results that the request carried, each as JSON.
     """
     document = None if answer.truncated else parsed(answer.body)
     if failures is None:
@@ -91,7 +91,7 @@ def _described(answer: Answer, document: Any, failures: Failures, sent: Sequence
 def _counted(
     verdict: Verdict, answer: Answer, document: Any, failures: Failures, sent: Sequence[bytes]
 ) -> Verdict:
-    """Take an answer for no yes to everything if fewer results were taken than it leaves over."""
+    """Return another verdict if an answer counts fewer taken results than it leaves unrefused."""
     if not isinstance(verdict, Accepted):
         return verdict
     found = _at(document, failures.taken)
@@ -294,8 +294,9 @@ def said_by(answer: Answer, reason: str) -> str:
     """Return why an answer refuses, in its own words; "" where it does not say.
 
     Args:
-        answer: Of any status.
-        reason: Its path; "" = the usual paths, where it is looked for in any case.
+        answer: The answer, of any status.
+        reason: The path of the reason; "" = none is configured. The usual paths are looked at as
+            well.
     """
     document = parsed(answer.body)
     if document is None:

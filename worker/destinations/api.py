@@ -36,8 +36,8 @@ class ShapingRules(NamedTuple):
     """The part of a trigger's configuration on which shaping depends.
 
     Attributes:
-        url: The trigger's, as configured (a path below the base URL, or absolute).
-        audience_attribute: Name of the attribute that holds the list of audiences.
+        url: The trigger's URL as configured, a path below the base URL or absolute.
+        audience_attribute: The name of the attribute that holds the list of audiences.
         phone_region: The country of phone numbers that name none.
         audience_flag_prefix: The beginning of the names of attributes that stand for one audience
             each.
@@ -53,11 +53,11 @@ class Shaped(NamedTuple):
     """A body made valid, ready to be combined with others.
 
     Attributes:
-        users: The part of a request that this delivery adds; for an API without users, the one
-            body.
+        users: The user objects that this delivery adds to a request; for an API without users, the
+            one body.
         root: The body's other root options; only equal ones share a request.
-        dropped: Names of the fields that could not be right and were left out.
-        url: The URL of a template, else "".
+        dropped: The names of the fields that could not be right and were left out.
+        url: The URL that a template made; "" = none did.
     """
 
     users: tuple[Any, ...]
@@ -132,7 +132,7 @@ class Api(ABC):
         """Return the headers of a request, without authorization and signature.
 
         Args:
-            deliveries: All that the request carries, each by a text that never changes.
+            deliveries: The ids of all deliveries that the request carries; an id never changes.
             root: The part that its bodies have in common.
         """
         return {}
@@ -145,7 +145,7 @@ class Api(ABC):
         """Return the headers that sign a request; none where it is not signed.
 
         Args:
-            url: The request's, absolute.
+            url: The absolute URL of the request.
             body: As it is sent.
         """
         return {}
@@ -158,9 +158,9 @@ class Api(ABC):
 
         Args:
             body: As the template yielded it.
-            header: Of the delivery.
-            rules: Of its trigger.
-            now_us: Redis' clock.
+            header: The header of the delivery.
+            rules: The rules of its trigger.
+            now_us: The time by Redis' clock.
         """
 
     def correct(
@@ -181,8 +181,8 @@ class Api(ABC):
         """Combine users of one person into one, or return None where each needs its own request.
 
         Args:
-            users: As `correct` returned them, the oldest event's first.
-            root: Their common root options.
+            users: The user objects as `correct` returned them, the oldest event's first.
+            root: The root options that they have in common.
         """
         return None
 
@@ -260,11 +260,11 @@ class OutgoingRequest:
     """One request. Its repr shows neither credentials nor profiles.
 
     Args:
-        url: Absolute, without the authorization's parameters.
-        headers: The destination's own, and of the authorization, revealed.
-        params: Of the authorization, revealed; added to the URL.
-        body: In the destination's encoding, or nothing.
-        api: The destination's; decides which URLs are refused.
+        url: The absolute URL, without the authorization's parameters.
+        headers: The headers of the destination and of the authorization, revealed.
+        params: The authorization's URL parameters, revealed.
+        body: The body in the destination's encoding; b"" = none.
+        api: The destination's API, which decides which URLs are refused.
         networks: The networks that may be connected to beside public addresses; None = any.
         authorization: The authorization whose token stands for `{token}` in headers and
             parameters; "" = none does.
@@ -305,8 +305,7 @@ class NoAnswer:
     """A request that ended without an answer.
 
     Args:
-        possibly_applied: False only where nothing of the request has left, or its token was
-            refused.
+        possibly_applied: False if surely nothing of the request has left, or its token was refused.
         why: The cause in words; it decides nothing.
         means: The verdict on a request without a valid token; None = its token was valid, or it
             needs none.

@@ -94,9 +94,9 @@ class Parts(NamedTuple):
     """The choices of a trigger that templates make, beside the body.
 
     Attributes:
-        has_body: There is a template for the body.
-        has_url: There is one for the URL.
-        headers: There are some for these headers.
+        has_body: True if a template makes the body.
+        has_url: True if a template makes the URL.
+        headers: The names of the headers that templates make.
     """
 
     has_body: bool = True
@@ -114,10 +114,10 @@ class HttpApi(Api):
     What a body tells is not known: nothing in it is corrected, united or read back.
 
     Args:
-        requests: The form of requests and answers; of the destination, changed by the trigger.
+        requests: The form of requests and answers: the destination's, as the trigger changes it.
         networks: The networks that may be connected to beside public addresses.
         parts: The parts that the templates of the trigger make.
-        base_url: The beginning of the URLs of templates.
+        base_url: The URL with which the URLs of templates begin.
         authorization: The credentials, if they sign requests.
     """
 
@@ -281,10 +281,10 @@ def _signed_for_aws(
     Signature Version 4 is made by `botocore`, which the extra `s3` brings.
 
     Args:
-        authorization: Of the type `aws`; its secrets are set.
-        method: The request's.
-        url: Absolute; what is signed is what httpx makes of it, because that is sent.
-        body: As it is sent.
+        authorization: The authorization, of the type `aws`; its secrets are set.
+        method: The method of the request.
+        url: The absolute URL; what is signed is what httpx makes of it, because that is sent.
+        body: The body as it is sent.
     """
     # Only those who sign pay for it.
     from botocore.auth import S3SigV4Auth, SigV4Auth  # noqa: PLC0415

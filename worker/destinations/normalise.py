@@ -129,8 +129,8 @@ def valid_e164(number: str, region: str) -> str | None:
     it is valid ten times as fast.
 
     Args:
-        number: With a country code (`+` or `00`), or as it is dialled within the region.
-        region: ISO 3166-1 alpha-2.
+        number: The number with a country code (`+` or `00`), or as it is dialled within the region.
+        region: The region's ISO 3166-1 alpha-2 code.
     """
     international = "+" + number[2:] if number.startswith("00") else number
     if _E164.fullmatch(international):
@@ -424,10 +424,10 @@ def events(value: Any, *, time_us: int, now_us: int, dropped: list[str]) -> list
     """Return the events that Insider would write; older ones are counted as `too_old`.
 
     Args:
-        value: As the template yielded it.
-        time_us: Of the delivery's event, for those that have no time of their own.
-        now_us: Redis' clock.
-        dropped: Gets the names of what is left out.
+        value: The list of events, as the template yielded it.
+        time_us: The time of the delivery's event, for events that have no time of their own.
+        now_us: The time by Redis' clock.
+        dropped: The list to which the names of what is left out are added.
     """
     if type(value) is not list:
         _drop("events", value, dropped)

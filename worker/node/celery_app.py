@@ -198,10 +198,11 @@ class Node:
     It is made before the fork and used in each child.
 
     Args:
-        build: Opens the clients and templates of a process.
-        load: Loads, before the first fork, what the processes share; returns the triggers that
-            can't be worked on, and why.
-        silence_seconds: See `segrelay.worker.node.sweep`.
+        build: A function that opens the clients and templates of a process.
+        load: A function that loads what the processes share, before the first fork; it returns the
+            triggers that can't be worked on, and why.
+        silence_seconds: The time of waking in vain after which the node counts as broken, see
+            `Sweep`.
 
     Attributes:
         waker: Connects when it is first used.

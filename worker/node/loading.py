@@ -55,10 +55,10 @@ class Upkeep:
     """The triggers of one process, kept up with the template files.
 
     Args:
-        triggers: By destination and trigger, as this process works with them now.
-        told: The fingerprints of triggers that Redis was told of, by their names.
-        clock: In seconds; only differences count.
-        refused: By trigger, the problem of its newest template, which is not taken over.
+        triggers: The triggers as this process works with them now, by destination and name.
+        told: The editions of triggers that Redis was told of, by trigger.
+        clock: A clock in seconds, of which only differences count.
+        refused: The problem of a trigger's newest template, which is not taken over, by trigger.
     """
 
     settings: Settings
@@ -187,7 +187,7 @@ def answer_apart(question: Callable[[], Any], *, seconds: float = ANSWER_SECONDS
 
     Args:
         question: The function.
-        seconds: Processor time for it.
+        seconds: The processor time that the function may take.
 
     Returns:
         What it returns; None if it ended the process, or raised.
@@ -219,7 +219,7 @@ def load(settings: Settings, ask: Callable[[Callable[[], Any]], Any] = answer_ap
 
     Args:
         settings: The configuration.
-        ask: Calls a function and returns its answer, None where there is none.
+        ask: A function that calls another one and returns its result; None = there is none.
     """
     renderer = Renderer(settings.templates_folder, LYTEMPLATES)
 

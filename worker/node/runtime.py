@@ -86,7 +86,8 @@ class Runtime:
 
     Args:
         settings: The configuration.
-        loaded: The loaded triggers of before this process was forked; None = they are loaded now.
+        loaded: The triggers that were loaded before this process was forked; None = they are loaded
+            now.
 
     Attributes:
         is_worker: This process does nothing but drain, so it collects its garbage after each drain.
@@ -142,7 +143,7 @@ class Runtime:
         Args:
             destination: A destination's name.
             partition: The number of a partition.
-            stop: Set from a signal's handler.
+            stop: The signal to stop, set from a signal's handler.
             live_waits: A function that says whether a live call waits in this node for a permit.
             kinds: The kinds of lanes that are drained.
             batch_entries: The largest number of deliveries in a batch.

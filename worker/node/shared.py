@@ -183,7 +183,7 @@ class Permits:
     A permit is given back when its `with` block, or its process, ends.
 
     Args:
-        destinations: Their names; the same in all processes.
+        destinations: The names of the destinations, the same in all processes.
     """
 
     def __init__(self, processes: int, destinations: Iterable[str]) -> None:
@@ -273,8 +273,9 @@ class WaitingCalls(SharedDocument):
         """Take the first call that can use the permits of the ended drain; live calls first.
 
         Args:
-            freed: The drain, or any of the backfill lane after a background job.
-            job_runs: A function that says whether the node does a background job meanwhile.
+            freed: The drain that has ended; after a background job, one of the backfill lane at no
+                destination.
+            job_runs: A function that says whether the node is doing a background job.
         """
 
         def fits(call: Sequence[Any]) -> bool:
@@ -314,10 +315,10 @@ class TemplateUse:
     """A process' report of the templates that it works with.
 
     Args:
-        versions: By trigger.
-        refused: By trigger, why a changed template is not used.
-        stopped: Triggers that it can't work on, and why.
-        doubted: Templates whose compiled form differed from the engine, and how often.
+        versions: The versions of the templates, by trigger.
+        refused: Why a changed template is not used, by trigger.
+        stopped: Why it can't work on a trigger, by trigger.
+        doubted: How often a template's compiled form differed from the engine, by template.
         looked_at: The time when it last compared its templates with the files, by CLOCK_MONOTONIC,
             which all processes of a machine share.
     """
@@ -388,8 +389,8 @@ class NodeMemory:
     """The state that the processes of one node share; it is made before any of them is forked.
 
     Args:
-        processes: The number of them.
-        destinations: Their names.
+        processes: The number of the node's processes.
+        destinations: The names of the destinations.
     """
 
     def __init__(self, processes: int, destinations: Iterable[str]) -> None:

@@ -79,14 +79,14 @@ class Sweep:
     """Wakes forgotten partitions and background jobs, and notices if no drain begins.
 
     Args:
-        announce: Tells Redis that this node runs, if it was not told lately.
-        leave: Takes that back.
-        may_sweep: Says whether the round is this node's.
-        look: Looks at all partitions that have work, and wakes those that are due.
-        queued: Returns how many messages wait in the broker.
-        wake: Sends messages for drains and background jobs.
+        announce: A function that tells Redis that this node runs, unless it was told lately.
+        leave: A function that takes the announcements back.
+        may_sweep: A function that says whether this node does the round.
+        look: A function that looks at all partitions that have work, and wakes those that are due.
+        queued: A function that returns how many messages wait in the broker.
+        wake: A function that sends messages for drains and background jobs.
         has_idle_process: A function that says whether this node has one now.
-        chores: The other work of a round.
+        chores: The functions that do the other work of a round.
     """
 
     announce: Callable[[], object]

@@ -47,8 +47,8 @@ class RedisGate:
     """Keeps a gate in Redis: the permission to send to one host with one authorization.
 
     Args:
-        client: Repeats nothing by itself.
-        authorization: The header that it sends; None = nothing.
+        client: The client of Redis; it repeats no command by itself.
+        authorization: The credentials of its requests; None = they carry none.
     """
 
     def __init__(
@@ -88,10 +88,11 @@ class RedisGate:
         A send time that has expired when the request is ready must not be used: book again.
 
         Args:
-            kind: Of the lane; backfill books nothing while a live request waits for its send time.
+            kind: The kind of the request's lane; backfill books nothing while a live request waits
+                for its send time.
             triggers: The triggers of the request. Several share one only if the gate is plainly
                 open for each of them; else it is `APART`, and `look` says for which it is not.
-            horizon_seconds: At most 15 minutes.
+            horizon_seconds: The longest time ahead for a booking, at most 15 minutes.
         """
         answer = await self._call(
             BOOK,
@@ -123,10 +124,11 @@ class RedisGate:
         """Report the verdict about a send time's request to the gate.
 
         Args:
-            send_time: As it was booked.
+            send_time: The send time, as it was booked.
             verdict: The verdict of the answer.
-            delivered: By trigger: how many deliveries of it were made.
-            batch: The position of the first delivery sent.
+            delivered: The number of deliveries that were made, by trigger.
+            batch: The position (`lane|trigger|id`) of the first delivery sent, which stands for the
+                request.
         """
         what = heard(verdict, policy=POLICY, label=self._label, fingerprint=self.fingerprint)
         await self._report(send_time, what, delivered, batch)
@@ -200,10 +202,11 @@ def read_state(
     """Return the status of a gate.
 
     Args:
-        client: Of a command.
-        name: As `gate_id` returns it.
-        configured_per_minute: Counts among the rates of which the lowest holds; 0 = not known.
-        script: Returns a script's text.
+        client: The synchronous client of a command.
+        name: The gate's name, as `gate_id` returns it.
+        configured_per_minute: The configured rate, which counts like those that workers have told;
+            the lowest holds. 0 = not known.
+        script: A function that returns the text of a script by its name.
     """
     rate = repr(configured_per_minute) if configured_per_minute else "0"
     text = script("gate_status")

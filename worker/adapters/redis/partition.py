@@ -84,11 +84,11 @@ def settle_call(
     """Return the call of the script that settles.
 
     Args:
-        k: Of the partition.
+        k: The keys of the partition.
         what: The work to settle.
-        token: Of the lease.
-        retention_ms: The retention of a ledger that may lapse.
-        emptied: Streams in which nothing else may be, as far as the lease's holder has read.
+        token: The token of the lease.
+        retention_ms: The time (ms) after which a ledger that may lapse does.
+        emptied: The names of streams of which nothing is left unsettled, as far as they were read.
         most_bytes: The most bytes of the outcome log.
     """
     backoffs = [
@@ -216,9 +216,9 @@ class _Ahead:
     They are used once, before anything else is read or written: what comes later is newer.
 
     Args:
-        entries: By the names of the streams; {} = there were none, or too many.
+        entries: The entries, by the names of their streams; {} = there were none, or too many.
         ledgers: Their ledger records, by the digests of their profiles.
-        marked: Their positions, if they are written down as what will be rendered.
+        marked: The positions that the script has written down as being rendered.
     """
 
     entries: Mapping[str, Sequence[_Entry]] = field(default_factory=dict)
@@ -240,10 +240,10 @@ class RedisPartition:
     """Keeps a partition of a destination in Redis. Writing without the lease raises `LeaseLost`.
 
     Args:
-        client: Repeats nothing by itself.
+        client: The client of Redis; it repeats no command by itself.
         retention_seconds: The retention of the ledger of somebody who is in no audience, after
             its last write.
-        late_seconds: The time for which an intent is open.
+        late_seconds: The time for which an intent in doubt stays open, `delivery.late`.
         owner: The holder of the lease: `host:pid`, a space, the fingerprint of its configuration.
         address: The destination's address and authorization, as `place_of` has them.
         may_repeat: A function that says whether a settle that Redis did not confirm should still
@@ -493,11 +493,11 @@ class RedisPartition:
         """Give the lease back.
 
         Args:
-            holds: Those that have changed; None = it is over.
+            holds: The holds that have changed, by stream; None = that hold is over.
             paused: Triggers of which nothing may be done now, and lanes that are paused.
             suspects: The positions of deliveries that the next holder has to render apart, too.
             labels: Texts `trigger|EDITION`; what waits because of another edition is due.
-            keep_for: Kinds of lanes: keep the lease if work of one of them may be done now.
+            keep_for: The kinds of lanes for whose work the lease is kept, if some may be done now.
         """
         k = self.keys
         partitions = sorted(suspects)
@@ -593,7 +593,7 @@ class LeaseKeeper:
     for its end, than to do anything else.
 
     Args:
-        client: Used by the thread only.
+        client: The client of Redis that only the thread uses.
     """
 
     def __init__(self, client: Redis) -> None:
@@ -629,7 +629,7 @@ class ThreadedLease:
     It is made before the lease is taken, and so knows a time from which the lease holds.
 
     Args:
-        keeper: Has the thread, and a client of its own.
+        keeper: The keeper of leases, which has the thread and a client of its own.
     """
 
     def __init__(

@@ -42,7 +42,7 @@ async def until_confirmed(
     """Call `ask` again and again until Redis answers.
 
     Args:
-        ask: Does the same however often it is called.
+        ask: A question or a write that may be repeated: called twice, it does what it does once.
         may_repeat: A function that says whether it should still be repeated.
 
     Raises:

@@ -56,9 +56,9 @@ def scopes(
     """Return the scopes of triggers, by the triggers' names.
 
     Args:
-        triggers: As configured.
-        names: The audiences that they name.
-        slugs: The slug of each, if it is an id that is known.
+        triggers: The triggers, as configured.
+        names: The audiences that the triggers name, as slugs or ids.
+        slugs: The slug of each of `names` that is a known id; None for the others.
     """
     known = {name: slug.decode() for name, slug in zip(names, slugs, strict=True) if slug}
     return {trigger.name: Scope.of(trigger, known) for trigger in triggers}
@@ -176,7 +176,7 @@ class Standing:
         paused: The names of paused triggers and the lanes of paused jobs; None = the destination
             is paused.
         scopes: The scopes of its triggers, by their names.
-        streaks: Names of triggers that have a streak, of whichever destination.
+        streaks: The names of triggers whose last deliveries all died, of whichever destination.
     """
 
     paused: frozenset[str] | None
@@ -251,9 +251,9 @@ class RedisStreaks:
     """Counts streaks over all workers.
 
     Args:
-        client: Repeats nothing by itself.
-        running: Triggers that have a streak, so that `broken` costs nothing elsewhere.
-        triggers: Those of the drain, by their names.
+        client: The client of Redis; it repeats no command by itself.
+        running: The names of triggers that have a streak: `broken` asks Redis for these only.
+        triggers: The triggers of the drain, by their names.
         may_repeat: A function that says whether a question that Redis did not answer should still
             be repeated.
     """
@@ -346,8 +346,8 @@ class DeadLetterLimit:
     """Counts the dead letters of a destination every few seconds, and pauses a full one.
 
     Args:
-        settings: The settings, which know the partitions of each destination.
-        kept: The largest number of dead letters of a destination.
+        settings: The configuration, which says how many partitions there are.
+        kept: The number of dead letters at which a destination pauses.
     """
 
     def __init__(self, client: AsyncRedis, *, settings: RedisSettings, kept: int) -> None:

@@ -79,13 +79,14 @@ class RedisPresence:
 
     Args:
         client: With short timeouts.
-        config: The configuration's fingerprint.
-        about: Returns the fields of `Process` that tell of the node's templates and processes.
-        files: Returns the digests of the files that templates use, by path.
+        config: The fingerprint of the configuration, see `Settings.fingerprint`.
+        about: A function that returns the fields of `Process` about the node's templates and
+            processes.
+        files: A function that returns the digests of the files that templates use, by path.
         files_changed: Called when they have changed, and once more after that: whoever looked just
             before the change does not look again at once.
-        alive_file: Touched whenever Redis was told, for the health check of a container; it is
-            no part of anything else. None = there is none.
+        alive_file: The file that is touched whenever Redis was told, for the health check of a
+            container; None = there is none.
     """
 
     def __init__(
@@ -182,7 +183,7 @@ class RedisProgress:
 
     Args:
         client: With short timeouts.
-        settings: Its destinations are sampled.
+        settings: The configuration, which names the destinations to sample.
         stopped: Returns the triggers that this node can't work on.
     """
 
@@ -260,7 +261,7 @@ class RedisSurvey:
 
     Args:
         client: With short timeouts: whoever asks must not wait for long.
-        settings: Streams of triggers that it does not name are left alone.
+        settings: The configuration; streams of triggers that it does not name are left alone.
         stopped: Returns the names of triggers that this node can't work on.
     """
 
@@ -423,7 +424,7 @@ class RedisLapsing:
 
     Args:
         client: With short timeouts.
-        settings: The settings, which know the number of partitions.
+        settings: The configuration, which says how many partitions there are.
     """
 
     def __init__(self, client: Redis, settings: Settings) -> None:

@@ -32,8 +32,8 @@ class NewDelivery(NamedTuple):
     """A delivery to add: its lane and trigger, and the two fields of its entry.
 
     Attributes:
-        profile: The packed text, see `events.pack_profile`.
-        number: Of its event within a job's chunk, the same in every run of the job.
+        profile: The packed profile, see `events.pack_profile`.
+        number: The number of its event within a job's chunk, the same in every run of the job.
     """
 
     lane: str
@@ -67,8 +67,7 @@ class Member(NamedTuple):
     Deliveries name a member by their `number`.
 
     Attributes:
-        key: The profile's key.
-        found: Its mark as it was found; b"" = it was not known.
+        key: The profile's key. found: Its mark as it was found; b"" = it was not known.
         becomes: Its mark from now on; b"" = it is forgotten.
     """
 
@@ -83,8 +82,8 @@ class Roll:
 
     Args:
         sync: The sync's name.
-        token: Of the step.
-        members: Their numbers begin with 1.
+        token: The token of the step.
+        members: The changed members, whose numbers count from 1.
     """
 
     sync: str
@@ -110,7 +109,7 @@ class Entrant(NamedTuple):
     Attributes:
         sync: The sync's name.
         key: The profile's key.
-        accepted_ms: By Redis' clock.
+        accepted_ms: The time at which it was accepted, by Redis' clock.
     """
 
     sync: str
@@ -149,18 +148,18 @@ def accept_call(
     """Return the call that adds these deliveries to one partition.
 
     Args:
-        keys: Of the partition; every delivery's profile must belong to it.
-        deliveries: In the order in which they should stand in their streams.
-        job: Name of the job, which counts them, or "".
+        keys: The keys of the partition, to which every delivery's profile must belong.
+        deliveries: The deliveries, in the order in which they should stand in their streams.
+        job: The name of the job, which counts them; "" = none.
         source: The source whose positions are kept apart from those of jobs; "" = none.
         position: The position in the job's source at which this chunk ends. Of a chunk behind the
             position that Redis knows nothing is added; of the chunk that ends there, the events
             whose numbers were not added by an earlier attempt.
-        epoch: Of the job's reader; if the partition is closed to it, nothing is added. 0 = what
-            adds them is no reader, and nobody can stop it.
-        roll: Members that change with these deliveries, each only if it is as it was found; of the
-            deliveries, those are added whose member changes. A name may have come since.
-        entrants: People whose names a sync keeps from now on, unless one of its runs saw them.
+        epoch: The epoch of the job's reader; if the partition is closed to it, nothing is added. 0
+            = no reader adds them, and nobody can stop it.
+        roll: The members that change with these deliveries, each only if it is as it was found; of
+            the deliveries, those are added whose member changes. A name may have come since.
+        entrants: The people whose names a sync keeps from now on, unless one of its runs saw them.
         claimed: The id of the secret with which the digests were made, since Redis was claimed:
             where it has another one by now, or has lost it, nothing is added; b"" = it was open.
             None = the caller holds the lease, which would be gone as well.

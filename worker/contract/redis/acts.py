@@ -31,15 +31,15 @@ class Act:
     """An act of a person.
 
     Args:
-        what: E.g. `pause` or `dlq discard`.
+        what: The command, e.g. `pause` or `dlq discard`.
         by: The person who did it.
-        subject: To what; "" = to all.
-        count: To how many.
-        reason: As the person gave it.
-        arguments: Filters and choices, masked.
+        subject: The name of what it was done to; "" = all.
+        count: The number of things that it was done to.
+        reason: The reason that the person gave.
+        arguments: The filters and choices of the command, masked.
         outcome: `done`, `begun`, or `broken off`.
-        ends: The id of the entry about its begin.
-        at_ms: Its time by Redis' clock; of one of many steps, its begin.
+        ends: The id of the entry about the act's begin, in the entry about its end; else "".
+        at_ms: The time by Redis' clock; of an act of many steps, that of its begin.
         key: Tells it from all other acts; "" = `note_act` makes one.
     """
 
@@ -72,10 +72,10 @@ def carry_out(
     Args:
         client: Redis.
         act: The act.
-        key: That the command changes.
-        command: Its name, and the words behind its key; () = there is none, and the answer is the
-            act's id.
-        only_if_changed: Keep nothing if the answer is 0.
+        key: The key that the command changes.
+        command: The command's name, and the words behind its key; () = there is none, and the
+            answer is the act's id.
+        only_if_changed: True if no act is kept where the command's answer is 0.
 
     Raises:
         RedisUnavailable: Redis can't be asked; carrying it out again is safe.

@@ -52,7 +52,7 @@ _ADDRESS_DIGITS: Final = 16
 _MARK: Final = "sealed"
 """The field with the id of the secret: of a partition's lease, and of the quarantine's totals."""
 _LOOK: Final = _REGISTER.replace("flags=allow-oom", "flags=no-writes", 1)
-"""The same for who only looks, as `status` does: a Redis that can't write to its disk takes it."""
+"""`_REGISTER` for commands that only look: it also runs in a Redis that can't write to its disk."""
 
 
 def claim(client: Redis, settings: Settings) -> None:

@@ -94,10 +94,11 @@ def weaknesses(
     """Return where a Redis keeps less than we promise.
 
     Args:
-        info: Its answer to INFO.
+        info: The answer to INFO.
         appendfsync: The value that is configured there; None = it is not to be seen.
-        found_by: Sentinels and a Cluster may put a replica in its place.
-        replicas: The number of them that must confirm a write.
+        found_by: The way to find the master: Sentinels and a Cluster may put a replica in its
+            place.
+        replicas: The number of replicas that must confirm a write.
     """
     found = []
     if info.get("aof_enabled") == 0:
@@ -154,10 +155,10 @@ def connect(
     Args:
         url: See `worker.contract.redis.url`. Behind Sentinels each connection goes to whichever
             server is the master when it begins, in a Cluster to the master of the key's slot.
-        timeout_seconds: For a connection, and for each answer.
-        away_seconds: Behind Sentinels and in a Cluster: how long to wait for a new master, where
-            nothing was sent yet.
-        replicas: The number of them that must confirm what is accepted; see `Redis`.
+        timeout_seconds: The longest wait for a connection, and for each answer.
+        away_seconds: The longest wait for a new master, where nothing was sent yet; behind
+            Sentinels and in a Cluster.
+        replicas: The number of replicas that must confirm what is accepted; see `Redis`.
 
     Raises:
         ConfigurationInvalid: The URL can't be read.
@@ -282,7 +283,7 @@ def wait_ready(url: str, seconds: float | None = None, *, replicas: int = 0) -> 
 
     Args:
         url: See `connect`.
-        seconds: At most; None = `patience_seconds`.
+        seconds: The longest wait; None = `patience_seconds`.
         replicas: The number of replicas that must confirm a write.
 
     Returns:

@@ -21,9 +21,9 @@ class Taken(NamedTuple):
     """The answer to a process that wants the lock.
 
     Attributes:
-        at_ms: Redis' clock.
+        at_ms: The time of the answer, by Redis' clock.
         epoch: The number of the holder, higher than those of all before; 0 = it was not taken.
-        left_seconds: Time after which somebody else's hold lapses, unless it is renewed.
+        left_seconds: The time after which somebody else's hold lapses, unless it is renewed.
         field: The value of the lock's field; b"" = there is none.
     """
 
@@ -37,7 +37,7 @@ class Lock:
     """A lock in a hash of Redis.
 
     Args:
-        key: The hash.
+        key: The key of the hash.
         lasting_ms: The ms after which a holder that does not renew the lock loses it.
         field: The field of the hash that its scripts return.
     """
@@ -54,7 +54,7 @@ class Lock:
         """Take the lock if it is free.
 
         Args:
-            wakeup: A key that is deleted if it was taken.
+            wakeup: The key of a wake-up, which is deleted if the lock was taken.
             only: The value that the field has to have; "" = any.
         """
         names = (self._key, wakeup) if wakeup else (self._key,)

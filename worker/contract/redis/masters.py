@@ -146,7 +146,7 @@ def slot_of(words: Sequence[Any]) -> int:
 
 
 def _units(places: Iterable[int], names: Sequence[Any]) -> list[list[int]]:
-    """Return the places of commands that go to a server together: of one, or MULTI to EXEC."""
+    """Return the positions of commands that go to a server together: one, or MULTI to EXEC."""
     units: list[list[int]] = []
     is_open = False
     for at in places:
@@ -381,7 +381,7 @@ class SentinelRouter(Router):
 
     @property
     def nobody(self) -> str:  # type: ignore[override]
-        """The reason that is told if no Sentinel says more."""
+        """Return the reason why no master is found, for when no Sentinel says more."""
         return (
             f"can't be found: no Sentinel that can be reached knows a master"
             f" `{self.address.service}`; see that they run, and that redis.url names their hosts"
@@ -449,7 +449,7 @@ class RoutedRedis(Redis):
     """A client of all masters; each gets its own commands of a pipeline together.
 
     Attributes:
-        router: Finds them.
+        router: The router, which finds the masters.
     """
 
     def __init__(self, router: Router) -> None:

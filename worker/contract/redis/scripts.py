@@ -44,7 +44,7 @@ Value = str | bytes | int | float
 
 
 class ScriptCall(NamedTuple):
-    """Keys and arguments of one call; all keys are of one slot."""
+    """The keys and arguments of one call of a script; all keys are of one slot."""
 
     keys: Sequence[str | bytes]
     args: Sequence[Value] = ()
@@ -86,11 +86,11 @@ class _Layout:
     """The keys, arguments and answer that a script declares.
 
     Args:
-        keys: Of one value each; they come first.
-        args: The same.
-        lists: Of keys, and behind them of arguments; their lengths are the first argument, if there
-            are any.
-        lists_of_keys: The number of the former.
+        keys: The names of the keys that are single; they come first.
+        args: The names of the arguments that are single; they come first.
+        lists: The names of the lists of keys, and behind them of those of arguments. If there are
+            any, the first argument holds their lengths.
+        lists_of_keys: The number of lists of keys.
     """
 
     keys: tuple[str, ...]
@@ -146,7 +146,7 @@ def script_call(text: str, of: object = None, /, **values: Any) -> ScriptCall:
     Args:
         text: The script.
         of: The object whose attributes are the keys that `values` lacks.
-        values: Keys and arguments.
+        values: The keys and arguments, by name.
 
     Raises:
         TypeError: The script declares no such value.
@@ -222,9 +222,10 @@ async def run_script_async(
     Args:
         client: Redis.
         text: The script.
-        keys: All of one slot.
-        args: Its arguments.
-        replicated: True if to wait until as many replicas have it as the client demands.
+        keys: The keys, all of one slot.
+        args: The arguments.
+        replicated: True if the call waits until as many replicas as the client demands have its
+            writes.
 
     Raises:
         NotReplicated: It was run, and too few replicas have confirmed it.
@@ -258,12 +259,12 @@ def run_each(
         text: The script.
         calls: The calls, which may be of different slots.
         then: Further commands, whose answers nobody needs.
-        synced_once: Let Redis run all of them before it writes to its disk. Else it runs what a
-            read of 16 KB completes, and waits for the disk before it reads on. They are in a MULTI:
-            others wait for all of them, so they should be few. In a Cluster, where a MULTI has keys
-            of one slot, they are not.
-        replicated: Wait until as many replicas have it as the client demands; these calls are not
-            in a MULTI then, in which nothing can wait.
+        synced_once: True if Redis runs all of them before it writes to its disk. Else it runs what
+            a read of 16 KB completes, and waits for the disk before it reads on. They are in a
+            MULTI: others wait for all of them, so they should be few. In a Cluster, where a MULTI
+            has keys of one slot, they are not.
+        replicated: True if the call waits until as many replicas as the client demands have the
+            writes; these calls are not in a MULTI then, in which nothing can wait.
 
     Raises:
         RedisUnavailable: Some calls may have been made, others not.

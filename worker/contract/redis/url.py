@@ -64,7 +64,7 @@ class RedisAddress:
     """The address of a Redis and its credentials.
 
     Args:
-        hosts: Host and port; several only for Sentinels and a Cluster.
+        hosts: The hosts and ports; several only for Sentinels and a Cluster.
         service: The name under which the Sentinels know the master; empty without Sentinel.
         options: The `ssl_…` and `sentinel_…` values of the query, as written.
         found_by: The way to find the master of something.
@@ -294,8 +294,9 @@ def repeat_until_confirmed(
     """Repeat an action until Redis has confirmed it; an action has to be safe to repeat.
 
     Args:
-        action: An attempt that has worked for longer than `away_seconds` begins a new wait.
-        wait: Waits a moment, and tells the message to whoever watches.
+        action: The action; an attempt that has worked for longer than `away_seconds` begins a new
+            wait.
+        wait: A function that waits a moment, and shows its message to whoever watches.
         away_seconds: The time for which Redis may be away.
         also: Further errors after which the action is repeated.
 

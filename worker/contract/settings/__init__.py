@@ -69,9 +69,9 @@ class Settings(Frozen):
     """The whole configuration, with everything resolved.
 
     Attributes:
-        source: The file.
-        fingerprint: Of the file's content, to see which process runs an older one.
-        warnings: Settings that work but are probably not meant; one line each, with its place.
+        source: The file's path.
+        fingerprint: The fingerprint of the file's content, to see which process runs an older one.
+        warnings: The settings that work but are probably not meant; one line each, with its place.
     """
 
     source: Path = Field(validation_alias=_SOURCE)
@@ -221,7 +221,7 @@ def load_settings(
 
     Args:
         path: The file; None for `$SEGRELAY_CONFIG` or `./segrelay.toml`.
-        environ: In the place of the process' own environment.
+        environ: The environment; None = the process' own.
 
     Raises:
         ConfigurationInvalid: With every problem, one a line.

@@ -97,8 +97,8 @@ class Problem:
         """Return the problem as one line for a person.
 
         Args:
-            file: Its name.
-            origins: By location, the variable that a value came from instead of the file.
+            file: The file's name.
+            origins: The variable that a value came from instead of the file, by location.
         """
         location = location_of(self.path)
         at = (origins or {}).get(location, location)
@@ -452,7 +452,7 @@ def exposures(draft: Settings, redis: Mapping[str, Any]) -> Iterator[Problem]:
 
     Args:
         draft: The tables that were read.
-        redis: The URLs of `[redis]` that stand in the file itself.
+        redis: The URLs of `[redis]` that stand in the file itself, by key.
     """
     file = draft.folder / ".env"
     if file.is_file() and file.stat().st_mode & stat.S_IROTH:

@@ -239,9 +239,9 @@ class TargetUrl:
     """The address of a trigger's requests.
 
     Args:
-        text: As it stands in the configuration; "" where it is a secret or a template.
-        secret: Holds it, if it must not be shown.
-        template: Makes it for each event.
+        text: The address as it stands in the configuration; "" where it is a secret or a template.
+        secret: The secret that holds the address; None = it is none.
+        template: The template that makes the address for each event; "" = none does.
     """
 
     text: str = ""

@@ -141,7 +141,7 @@ class DeliverySettings(Section):
         """Return the time (µs) before which the ledger may have forgotten who left.
 
         Args:
-            now_us: Redis' clock.
+            now_us: The time by Redis' clock.
         """
         return now_us - round(1_000_000 * self.ledger_retention_seconds)
 

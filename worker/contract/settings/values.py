@@ -118,8 +118,8 @@ class Secret:
 
     Args:
         origin: Its origin, for display: `env:NAME`, `file:PATH` or `literal`.
-        value: None where it is not set.
-        why_unset: For a person; "" where it is set.
+        value: The text; None where it is not set.
+        why_unset: The reason why it has no value, for a person; "" where it is set.
     """
 
     origin: str
@@ -154,7 +154,7 @@ def read_secret(text: str, *, environ: Mapping[str, str], folder: Path) -> Secre
     """Return the secret that `env:NAME`, `file:PATH` or a literal stands for.
 
     Args:
-        text: As it stands in the configuration.
+        text: The text that stands in the configuration.
         environ: The environment, with what `.env` adds.
         folder: The folder that a relative PATH is relative to.
 
@@ -198,7 +198,7 @@ class Surroundings:
 
     Args:
         environ: The environment, with what `.env` adds.
-        folder: Of the file; relative paths start here.
+        folder: The folder of the file, where relative paths start.
     """
 
     environ: Mapping[str, str]
@@ -245,9 +245,10 @@ def wrong(message: str, hint: str = "", kind: str = "wrong") -> PydanticCustomEr
     """Return the error for a validator to raise, with a message and a hint for a person.
 
     Args:
-        message: Without a value that could be secret.
-        hint: Advice; "" where that is plain.
-        kind: `REFERENCE` where a text that names a secret is understood, and wrong.
+        message: The message, without a value that could be secret.
+        hint: The advice; "" where that is plain.
+        kind: The error's type: `REFERENCE` where a text that names a secret is understood, and
+            wrong.
     """
     return PydanticCustomError(kind, "{reason}", {"reason": message, "hint": hint})
 

@@ -212,7 +212,7 @@ class InsiderApi(Api):
     """Upsert and attribute delete, as Insider documents them.
 
     Args:
-        unites: Deliveries of one person may share a user object.
+        unites: True if deliveries of one person may share a user object.
     """
 
     max_users: int = insider_shape.MAX_USERS
