@@ -53,7 +53,7 @@ class Request:
     people: tuple[tuple[Delivery, ...], ...]
     url: str
     body: bytes
-    users: int
+    user_count: int
     triggers: tuple[str, ...]
     is_part: bool = False
     deliveries: tuple[Delivery, ...] = field(init=False)

@@ -147,7 +147,7 @@ def _counts(batch: Batch, request: Request, **more: int) -> Counter[str]:
     counts[f"requests|{first}"] = 1
     answer = request.answer
     told = label_of_status(answer.status) if isinstance(answer, Answer) else answer.kind.value
-    counts.update({f"{ANSWERED}|{told}": 1, CARRIED: request.users})
+    counts.update({f"{ANSWERED}|{told}": 1, CARRIED: request.user_count})
     counts.update(fields_of_times(ASKED, REQUEST_BOUNDS, [request.elapsed_seconds]))
     return +counts
 
@@ -222,7 +222,7 @@ async def _accepted(batch: Batch, request: Request, verdict: Accepted) -> Mappin
         await batch.drain.streaks.broken(trigger)
     if delivered or not verdict.reasons:
         # Who is not wanted was refused all the same: it says nothing about the suspects.
-        await accept(batch, request)
+        await went_through(batch, request)
     return delivered
 
 
@@ -363,8 +363,8 @@ async def _others_are_taken(batch: Batch, trigger: str, request: Request) -> boo
     return taken_ago is not None and taken_ago <= RECENT_SECONDS
 
 
-async def accept(batch: Batch, request: Request) -> None:
-    """Dead-letter the suspects of a request's triggers, since this request was accepted."""
+async def went_through(batch: Batch, request: Request) -> None:
+    """Remember that a request was accepted: the suspects of its triggers are to blame, and die."""
     for trigger in request.triggers:
         batch.taken_seconds[trigger] = batch.drain.clock.seconds()
         await _dead_letter(batch, trigger)

@@ -263,7 +263,7 @@ def _log(keys: PartitionKeys, request: Request, verdict: Verdict) -> None:
         partition=keys.number,
         triggers=len(request.triggers),
         trigger=request.triggers[0],
-        users=request.users,
+        users=request.user_count,
         deliveries=len(request.deliveries),
         bytes=len(request.body),
         status=answer.status if isinstance(answer, Answer) else answer.kind.value,
