@@ -18,5 +18,5 @@ def test_the_reference_shows_every_table_and_every_command() -> None:
     configuration, commands = (PAGES()[f"{name}.md"] for name in ("configuration", "commands"))
 
     assert "## `[destinations.NAME]`" in configuration
-    assert '| `lease` | duration, 1s to 10m | `"10s"` |' in configuration
+    assert '| `lease` | duration, 3s to 10m | `"10s"` |' in configuration
     assert [name for name in COMMANDS if f"### `segrelay {name}`" not in commands] == []
