@@ -1,54 +1,120 @@
 """A Redis that is reached by TLS only, with certificates that are made for a test."""
 
 import asyncio
-import shutil
+import datetime as dt
+import ipaddress
 import ssl
-import subprocess
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+DAY = dt.timedelta(days=1)
+HERE = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+_NO_USAGE = dict.fromkeys(
+    ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
+     "key_agreement", "encipher_only", "decipher_only"), False,
+)  # fmt: skip
+_SIGNS = x509.KeyUsage(**_NO_USAGE, key_cert_sign=True, crl_sign=True)
 
 _CLOSE_SECONDS = 0.1
 """The loop closes what was aborted meanwhile."""
 
 
-@dataclass(slots=True)
 class Certificates:
-    """An authority, and what it has signed; all in one folder, as files."""
+    """An authority, and what it has signed; all in one folder, as files.
 
-    folder: Path
-    name: str = "authority"
+    Attributes:
+        authority: The file with the authority's own certificate.
+    """
 
-    def __post_init__(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        _openssl("req", "-x509", *_KEY, "-days", "1", "-subj", f"/CN={self.name}",
-                 "-keyout", self._key(self.name), "-out", self.authority)  # fmt: skip
+    def __init__(self, folder: Path, name: str = "authority") -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self.authority = folder, folder / f"{name}.pem"
+        self._issuer = (_named(name), ec.generate_private_key(ec.SECP256R1()))
+        own = _unsigned(*self._issuer, *self._issuer, is_authority=True)
+        self.authority.write_bytes(_pem(own.add_extension(_SIGNS, critical=True), self._issuer[1]))
 
-    @property
-    def authority(self) -> Path:
-        """The file with the authority's own certificate."""
-        return self.folder / f"{self.name}.pem"
-
-    def signed(self, name: str, valid_for: str) -> tuple[Path, Path]:
-        """Return the files of a certificate and its key.
+    def signed(
+        self,
+        name: str,
+        valid_for: x509.GeneralName = HERE,
+        *,
+        valid: tuple[dt.timedelta, dt.timedelta] = (-DAY, DAY),
+        signs_itself: bool = False,
+    ) -> tuple[Path, Path]:
+        """Return the files of a certificate and of its key.
 
         Args:
-            valid_for: As OpenSSL writes it, e.g. `IP:127.0.0.1`.
+            valid: The begin and the end of its validity, from now.
         """
-        request, extension = self.folder / f"{name}.csr", self.folder / f"{name}.ext"
-        certificate = self.folder / f"{name}.pem"
-        extension.write_text(f"subjectAltName={valid_for}\n")
-        _openssl("req", *_KEY, "-subj", f"/CN={name}", "-keyout", self._key(name), "-out", request)
-        _openssl("x509", "-req", "-days", "1", "-in", request, "-extfile", extension,
-                 "-CA", self.authority, "-CAkey", self._key(self.name), "-CAcreateserial",
-                 "-out", certificate)  # fmt: skip
-        return certificate, self._key(name)
+        own = (_named(name), ec.generate_private_key(ec.SECP256R1()))
+        issuer = own if signs_itself else self._issuer
+        made = _unsigned(*own, *issuer, is_authority=False, valid_for=valid_for, valid=valid)
+        key = own[1].private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        files = self._folder / f"{name}.pem", self._folder / f"{name}.key"
+        for path, text in zip(files, (_pem(made, issuer[1]), key), strict=True):
+            path.write_bytes(text)
+        return files
 
-    def _key(self, name: str) -> Path:
-        return self.folder / f"{name}.key"
+
+def write_certificates(folder: Path, **server: Any) -> None:
+    """Write `authority.pem`, `server.pem` and `server.key`; `server` is as `signed` takes it."""
+    Certificates(folder).signed("server", **server)
+
+
+def server_context(folder: Path) -> ssl.SSLContext:
+    """Return what secures a server by the certificate in a folder."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem", folder / "server.key")
+    return context
+
+
+def _named(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _unsigned(
+    subject: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: x509.Name,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    *,
+    is_authority: bool,
+    valid_for: x509.GeneralName = HERE,
+    valid: tuple[dt.timedelta, dt.timedelta] = (-DAY, DAY),
+) -> x509.CertificateBuilder:
+    now = dt.datetime.now(dt.UTC)
+    builder = x509.CertificateBuilder(
+        issuer,
+        subject,
+        key.public_key(),
+        x509.random_serial_number(),
+        now + valid[0],
+        now + valid[1],
+    )
+    for extension, is_critical in (
+        (x509.SubjectAlternativeName([valid_for]), False),
+        (x509.BasicConstraints(ca=is_authority, path_length=None), True),
+        (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
+        (x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), False),
+    ):
+        builder = builder.add_extension(extension, critical=is_critical)
+    return builder
+
+
+def _pem(certificate: x509.CertificateBuilder, issuer_key: ec.EllipticCurvePrivateKey) -> bytes:
+    signed = certificate.sign(issuer_key, hashes.SHA256())
+    return signed.public_bytes(serialization.Encoding.PEM)
 
 
 @dataclass(slots=True)
@@ -120,9 +186,3 @@ async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         pass  # whoever is behind it sees that it was cut
     finally:
         writer.close()
-
-
-def _openssl(*words: object) -> None:
-    binary = shutil.which("openssl")
-    assert binary, "openssl is missing"
-    subprocess.run([binary, *map(str, words)], check=True, capture_output=True)

@@ -6,29 +6,21 @@ from urllib.parse import urlencode, urlsplit
 import httpx
 import pytest
 from celery import Celery
+from cryptography import x509
 
 from segrelay.ops.embedded import ensure_running, free_port, stop
 from segrelay.worker.contract.celery import broker_options
 from segrelay.worker.contract.redis.connection import connect, wait_ready
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.errors import RedisUnavailable
+from tests.configuration import table
 from tests.journeys.play import SHORT, Rig, invent, lines, nothing_is_wrong, send, start_worker
+from tests.journeys.receiver import Receiver
 from tests.nightly import amount
 from tests.redis_user import PASSWORD, make_user
-from tests.tls import Certificates, TlsRelay
+from tests.tls import HERE, Certificates, TlsRelay
 from tests.topologies import LocalCluster
 from tests.waiting import until
-
-HERE = "IP:127.0.0.1"
-MORE = """
-[producer.webhook]
-listen = "127.0.0.1:{port}"
-secret = "a secret"
-[flower]
-listen = "127.0.0.1:{flower}"
-user = "ops"
-password = "a password"
-"""
 
 
 @pytest.fixture(scope="module")
@@ -38,49 +30,76 @@ def certificates(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client_certificate(certificates):
-    return certificates.signed("client", "DNS:client.example.com")
+    return certificates.signed("client", x509.DNSName("client.example.com"))
 
 
-@pytest.fixture
-def server(tmp_path):
-    """A plain Redis, with the shipped user only."""
-    started = ensure_running(tmp_path / "redis")
-    with connect(started.url) as client:
-        make_user(client)
-        yield client, urlsplit(started.url).port
-    stop(tmp_path / "redis")
+def administrators(stack, folder, kind):
+    """Start one Redis or a Cluster, with the shipped user; return its clients by their ports."""
+    if kind == "single":
+        started = ensure_running(folder / "redis")
+        stack.callback(stop, folder / "redis")
+        urls, more = {urlsplit(started.url).port: started.url}, []
+    else:
+        cluster = stack.enter_context(LocalCluster(folder / "cluster", replicas=False))
+        login, more = f"redis://:{cluster.password}@127.0.0.1", ["+cluster|slots"]
+        urls = {port: f"{login}:{port}" for port in cluster.nodes}
+    clients = {port: stack.enter_context(connect(url)) for port, url in urls.items()}
+    for client in clients.values():
+        make_user(client, *more)
+    return clients
 
 
-def address(relay, authority, certificate=None):
+def announce(admins, relays):
+    """Let the nodes of a Cluster tell that they are reached by these relays."""
+    told = {relay.listens_at for relay in relays}
+    for admin, relay in zip(admins, relays, strict=True):
+        admin.config_set("cluster-announce-port", relay.listens_at)
+    until(lambda: all(ports_of(admin) == told for admin in admins), 30)
+
+
+def ports_of(admin):
+    """Return the ports at which the nodes say that they are reached."""
+    return {node[1] for _, _, node, *_ in admin.execute_command("CLUSTER SLOTS")}
+
+
+def address(relays, authority, certificate, kind="single"):
     options = {"ssl_ca_certs": authority}
-    if certificate:
-        options |= {"ssl_certfile": certificate[0], "ssl_keyfile": certificate[1]}
-    login = f"segrelay:{PASSWORD}@127.0.0.1:{relay.listens_at}"
-    return f"rediss://{login}/0?{urlencode(options)}"
+    options |= zip(("ssl_certfile", "ssl_keyfile"), certificate, strict=False)
+    scheme = {"single": "rediss", "cluster": "rediss+cluster"}[kind]
+    hosts = ",".join(f"127.0.0.1:{relay.listens_at}" for relay in relays)
+    return f"{scheme}://segrelay:{PASSWORD}@{hosts}/0?{urlencode(options)}"
 
 
+@pytest.mark.parametrize("kind", amount(["single"], nightly=["single", "cluster"]))
 def test_everything_works_by_tls_with_the_shipped_rights(
-    tmp_path, server, certificates, client_certificate
+    tmp_path, redis_url, certificates, client_certificate, kind
 ):
-    admin, port = server
-    mine = certificates.signed("server", HERE)
-    receiver, flower = free_port(), free_port()
+    mine = certificates.signed("server")
+    receiver, flower = Receiver(), free_port()
     happened, sent = invent(300, 60)
     (tmp_path / "rig").mkdir()
-    with (
-        TlsRelay(port, mine, certificates.authority) as relay,
-        Rig(
-            tmp_path / "rig",
-            redis_url=address(relay, certificates.authority, client_certificate),
-            delivery_lines=SHORT,
-            more=MORE.format(port=receiver, flower=flower),
-        ) as rig,
-    ):
+    with ExitStack() as stack:
+        admins = administrators(stack, tmp_path, kind)
+        relays = [
+            stack.enter_context(TlsRelay(port, mine, certificates.authority)) for port in admins
+        ]
+        if kind == "cluster":
+            announce(admins.values(), relays)
+        rig = stack.enter_context(
+            Rig(
+                tmp_path / "rig",
+                redis_url=address(relays, certificates.authority, client_certificate, kind),
+                redis_lines=f'broker_url = "{redis_url}"' if kind == "cluster" else "",
+                delivery_lines=SHORT,
+                more=receiver.table()
+                + table("flower", listen=f"127.0.0.1:{flower}", password="a password"),
+            )
+        )
         start_worker(rig)
-        rig.start_beside("serve")
+        receiver.start(rig)
         rig.start_beside("flower")
         send(rig, lines(sent[:200]))
-        until(lambda: posted(receiver, lines(sent[200:])), 60)
+        assert receiver.post(lines(sent[200:])) == 200
         rig.wait_until_empty(60)
 
         nothing_is_wrong(rig, happened)
@@ -88,18 +107,10 @@ def test_everything_works_by_tls_with_the_shipped_rights(
         check = rig.command("status", "--check")
         assert (check.returncode, check.stdout) == (0, b"All is well.\n"), check.stdout
         assert rig.command("redis", "status").returncode == 0
+        assert rig.command("audience", "list").returncode == 0
         rig.stop_workers()
-        assert relay.taken > 0
-        assert denied(admin) == []
-
-
-def posted(port, content):
-    try:
-        headers = {"X-Segrelay-Secret": "a secret"}
-        url = f"http://127.0.0.1:{port}/v1/lytics"
-        return httpx.post(url, content=content, headers=headers).is_success
-    except httpx.TransportError:
-        return False
+        assert all(relay.taken for relay in relays)
+        assert [entry for admin in admins.values() for entry in admin.acl_log()] == []
 
 
 def drained(port):
@@ -110,80 +121,18 @@ def drained(port):
     return found.is_success and found.json()
 
 
-def denied(admin):
-    """Return what Redis did not allow the user."""
-    return [(one["reason"], one["context"], one["object"]) for one in admin.acl_log()]
-
-
-@pytest.mark.nightly
-def test_a_cluster_works_by_tls_with_the_shipped_rights_and_one_more(
-    tmp_path, redis_url, certificates, client_certificate
-):
-    mine = certificates.signed("server", HERE)
-    happened, sent = invent(300, 60)
-    (tmp_path / "rig").mkdir()
-    with ExitStack() as stack:
-        cluster = stack.enter_context(LocalCluster(tmp_path / "cluster", replicas=False))
-        admins = [admin_of(stack, cluster, port) for port in cluster.nodes]
-        for admin in admins:
-            make_user(admin, "+cluster|slots")
-        relays = {
-            port: stack.enter_context(TlsRelay(port, mine, certificates.authority))
-            for port in cluster.nodes
-        }
-        for admin, relay in zip(admins, relays.values(), strict=True):
-            admin.config_set("cluster-announce-port", relay.listens_at)
-        told = {relay.listens_at for relay in relays.values()}
-        until(lambda: all(ports_of(admin) == told for admin in admins), 30)
-        rig = stack.enter_context(
-            Rig(
-                tmp_path / "rig",
-                redis_url=cluster_address(relays, certificates.authority, client_certificate),
-                redis_lines=f'broker_url = "{redis_url}"',
-                delivery_lines=SHORT,
-            )
-        )
-        start_worker(rig)
-        send(rig, lines(sent))
-        rig.wait_until_empty(60)
-
-        nothing_is_wrong(rig, happened)
-        assert rig.command("audience", "list").returncode == 0
-        assert rig.command("redis", "status").returncode == 0
-        rig.stop_workers()
-        assert all(relay.taken for relay in relays.values())
-        assert [denied(admin) for admin in admins] == [[]] * len(admins)
-
-
-def admin_of(stack, cluster, port):
-    url = f"redis://:{cluster.password}@127.0.0.1:{port}"
-    return stack.enter_context(connect(url))
-
-
-def ports_of(admin):
-    """Return the ports at which the nodes say that they are reached."""
-    return {node[1] for _, _, node, *_ in admin.execute_command("CLUSTER SLOTS")}
-
-
-def cluster_address(relays, authority, certificate):
-    options = {"ssl_ca_certs": authority}
-    options |= {"ssl_certfile": certificate[0], "ssl_keyfile": certificate[1]}
-    hosts = ",".join(f"127.0.0.1:{relay.listens_at}" for relay in relays.values())
-    return f"rediss+cluster://segrelay:{PASSWORD}@{hosts}?{urlencode(options)}"
-
-
 @pytest.mark.parametrize("wrong", amount(["authority"], nightly=["authority", "host", "client"]))
 def test_a_wrong_certificate_is_refused_by_us_and_by_celery(
-    tmp_path, server, certificates, client_certificate, wrong
+    tmp_path, certificates, client_certificate, wrong
 ):
-    _, port = server
-    mine = certificates.signed("server", "DNS:other.example.com" if wrong == "host" else HERE)
+    host = x509.DNSName("other.example.com") if wrong == "host" else HERE
     trusted = certificates.authority
     if wrong == "authority":
         trusted = Certificates(tmp_path / "others", "other").authority
-    shown = None if wrong == "client" else client_certificate
-    with TlsRelay(port, mine, certificates.authority) as relay:
-        url = address(relay, trusted, shown)
+    with TlsRelay(
+        free_port(), certificates.signed("server", host), certificates.authority
+    ) as relay:
+        url = address([relay], trusted, () if wrong == "client" else client_certificate)
         (tmp_path / "templates").mkdir()
         (tmp_path / "segrelay.toml").write_text(f'[redis]\nurl = "{url}"\n')
         settings = load_settings(tmp_path / "segrelay.toml", environ={})

@@ -4,7 +4,7 @@ import pytest
 
 from segrelay.ops.insider import InsiderReader, check_live
 from tests.configuration import insider, settings_in, table
-from tests.journeys.certificates import server_context, write_certificates
+from tests.tls import server_context, write_certificates
 from tests.journeys.endpoint import Endpoint
 
 

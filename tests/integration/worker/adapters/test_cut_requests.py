@@ -9,7 +9,7 @@ import pytest
 
 from segrelay.worker.adapters.sender import HttpSender
 from segrelay.worker.destinations.api import Answer, OutgoingRequest
-from tests.journeys.certificates import server_context, write_certificates
+from tests.tls import server_context, write_certificates
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 ROUNDS = 40

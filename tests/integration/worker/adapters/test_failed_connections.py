@@ -10,7 +10,7 @@ import pytest
 
 from segrelay.worker.adapters.sender import HttpSender
 from segrelay.worker.destinations.api import NoAnswer, OutgoingRequest, Silence
-from tests.journeys.certificates import DAY, server_context, write_certificates
+from tests.tls import DAY, server_context, write_certificates
 
 HERE = ("127.0.0.0/8",)
 
@@ -65,10 +65,10 @@ async def failure_over_tls(context, folder=None, host="127.0.0.1"):
 @pytest.mark.parametrize(
     ("made", "host", "is_trusted", "why"),
     [
-        ({"server_valid": (-2 * DAY, -DAY)}, "127.0.0.1", True, "certificate has expired"),
-        ({"server_valid": (DAY, 2 * DAY)}, "127.0.0.1", True, "certificate is not yet valid"),
+        ({"valid": (-2 * DAY, -DAY)}, "127.0.0.1", True, "certificate has expired"),
+        ({"valid": (DAY, 2 * DAY)}, "127.0.0.1", True, "certificate is not yet valid"),
         ({}, "localhost", True, "Hostname mismatch"),
-        ({"server_signs_itself": True}, "127.0.0.1", False, "self-signed certificate"),
+        ({"signs_itself": True}, "127.0.0.1", False, "self-signed certificate"),
     ],
 )
 async def test_a_certificate_that_is_refused(tmp_path, made, host, is_trusted, why):
