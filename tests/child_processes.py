@@ -12,6 +12,14 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for text in listed for child in text.split()]
 
 
+def with_descendants(pid: int) -> list[int]:
+    """Return a process and all that it and its children have started."""
+    found = [pid]
+    for each in found:
+        found += children_of(each)
+    return found
+
+
 def command_of(pid: int) -> bytes:
     """Return the words of a process' command; none if it has ended."""
     try:

@@ -6,12 +6,12 @@ SEGRELAY_PICTURE names a file for the picture that docs/ has of the list of drai
 import os
 from pathlib import Path
 
-import httpx
 import pytest
 
 from segrelay.ops.embedded import free_port
 from segrelay.sandbox.people import Happening
 from tests.journeys.play import AN_HOUR_AGO_US, SHORT, Rig, lines, send, start_worker
+from tests.journeys.receiver import answers
 from tests.system.chromium import Chromium
 from tests.waiting import until
 
@@ -37,7 +37,7 @@ def flower(tmp_path):
     with Rig(tmp_path / "rig", delivery_lines=SHORT, more=FLOWER.replace("PORT", str(port))) as rig:
         start_worker(rig)
         rig.start_beside("flower")
-        until(lambda: answers(port), 60)
+        until(lambda: answers(f"http://127.0.0.1:{port}/healthcheck"), 60)
         rig.sandbox.settings(poison="person0@", poison_status=200)
         send(rig, lines(happened(40)))
         rig.wait_until_empty(60)
@@ -89,10 +89,3 @@ def drains(page, flower):
     rows = until(lambda: page.evaluate(ROWS))
     states = {row.split("\t")[2].strip() for row in rows if row.count("\t") > 2}
     return rows if states >= {"SUCCESS", "FAILURE"} else None
-
-
-def answers(port):
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/healthcheck", trust_env=False).is_success
-    except httpx.TransportError:
-        return False

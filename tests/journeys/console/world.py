@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
-import httpx
 import orjson
 
 from segrelay.ops.console.rights import hash_password
 from segrelay.ops.embedded import free_port
 from tests.journeys.play import Rig, publish, status_of
+from tests.journeys.receiver import answers
 from tests.waiting import until
 
 PASSWORD = "correct horse battery"
@@ -106,13 +106,6 @@ class World(Rig):
     def settle(self, **counts):
         """Wait until the status has these counts."""
         until(lambda: all(status_of(self)[name] == n for name, n in counts.items()), 60)
-
-
-def answers(url):
-    try:
-        return httpx.get(url).status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 def words(page):

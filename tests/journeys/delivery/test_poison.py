@@ -4,12 +4,14 @@ import os
 import random
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import orjson
 import pytest
 
 from segrelay.sandbox.people import Happening, truth
+from tests.child_processes import with_descendants
 from tests.journeys.play import (
     SHORT,
     Rig,
@@ -105,7 +107,8 @@ def test_profiles_of_a_megabyte_are_delivered_within_bounded_memory(tmp_path):
         send(rig, b"".join(large(line, rng) for line in lines(happened).splitlines()))
         worker = start_worker(rig, "--concurrency=2")
         seen = []
-        until(lambda: seen.extend(map(memory_of, group_of(worker))) or not rig.waiting(), 120)
+        processes = partial(with_descendants, worker.pid)
+        until(lambda: seen.extend(map(memory_of, processes())) or not rig.waiting(), 120)
 
         nothing_is_wrong(rig, happened)
         assert max(seen) < 1000 * MB
@@ -116,16 +119,6 @@ def large(line, rng):
     payload = orjson.loads(line)
     payload["data"] |= {f"field_{n}": rng.randbytes(250).hex() for n in range(2_000)}
     return orjson.dumps(payload) + b"\n"
-
-
-def group_of(worker):
-    """Return the processes of a worker, whichever of its threads started them."""
-    found = [worker.pid]
-    for pid in found:
-        with suppress(OSError):
-            for started in Path(f"/proc/{pid}/task").glob("*/children"):
-                found += map(int, started.read_text().split())
-    return found
 
 
 def memory_of(pid):

@@ -3,8 +3,8 @@
 import os
 import signal
 from contextlib import contextmanager
-from pathlib import Path
 
+from tests.child_processes import children_of
 from tests.journeys.health.staging import staged
 from tests.journeys.play import start_worker
 
@@ -19,10 +19,6 @@ def frozen(processes):
     finally:
         for pid in processes:
             os.kill(pid, signal.SIGCONT)
-
-
-def children_of(pid):
-    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_failures_of_a_destination_and_of_processes_are_named(tmp_path):

@@ -83,11 +83,11 @@ def test_nothing_is_lost_or_wrong_while_a_master_dies_and_a_slot_moves(cluster, 
     emails = [f"row{number}@example.com" for number in range(ROWS)]
     rows = write_rows(tmp_path / "rows.ndjson", emails)
     job = ("backfill", "start", rows, "--audience", "vip", "--as-of", AS_OF.isoformat())
-    reading = beside(rig, *job, "--job", "load")
+    reading = beside(rig.command, *job, "--job", "load")
 
     for file, disturb in zip(files, (lose_a_master, move_a_slot), strict=True):
         until(lambda: waits(rig) > 300)
-        sending = beside(rig, "send", "-", given=lines(file))
+        sending = beside(rig.command, "send", "-", given=lines(file))
         disturb(cluster, rig)
         succeeds(sending)
     succeeds(reading)

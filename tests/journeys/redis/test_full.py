@@ -4,10 +4,10 @@ import os
 import resource
 import subprocess
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import pytest
 
+from tests.child_processes import with_descendants
 from tests.journeys.play import (
     SHORT,
     Rig,
@@ -61,7 +61,7 @@ def full_disk(rig):
     Workers start Redis again too, as this process does; there is room again at the end.
     """
     size = max(file.stat().st_size for file in rig.settings.redis.data_dir.rglob("*.aof"))
-    ours = [os.getpid(), *(pid for worker in rig.workers for pid in group_of(worker.pid))]
+    ours = [os.getpid(), *(pid for worker in rig.workers for pid in with_descendants(worker.pid))]
     for pid in (*ours, rig.redis_pid()):
         limit_files(pid, size // 2)
     try:
@@ -70,18 +70,6 @@ def full_disk(rig):
     finally:
         for pid in (*ours, rig.redis_pid()):
             limit_files(pid, resource.RLIM_INFINITY)
-
-
-def group_of(leader):
-    """Return the processes of a group."""
-    found = [int(one.name) for one in Path("/proc").iterdir() if one.name.isdigit()]
-    return [pid for pid in found if is_in_group(pid, leader)]
-
-
-def is_in_group(pid, leader):
-    with suppress(ProcessLookupError):
-        return os.getpgid(pid) == leader
-    return False
 
 
 def limit_files(pid, size):

@@ -8,8 +8,10 @@ import pytest
 
 from segrelay.ops.embedded import free_port
 from segrelay.sandbox.people import payloads
+from tests.configuration import table
 from tests.journeys.intake.test_backfill import AS_OF, rows_as_happenings, write_rows
 from tests.journeys.play import SHORT, Rig, invent, lines, nothing_is_wrong, start_worker
+from tests.journeys.receiver import Receiver, answers
 from tests.nightly import amount
 from tests.topologies import Sentinels
 from tests.waiting import until
@@ -20,17 +22,6 @@ KILLS = amount((True,), nightly=(True, False))
 """For each failover, whether the master is killed; else it is planned."""
 REPLICAS = 2
 """All of them: a planned failover chooses any of them."""
-SECRET = "secret"
-MORE = """
-[producer.webhook]
-listen = "127.0.0.1:{receiver}"
-secret = "secret"
-
-[flower]
-listen = "127.0.0.1:{flower}"
-user = "ops"
-password = "plain"
-"""
 
 
 @pytest.fixture
@@ -39,32 +30,9 @@ def sentinels(tmp_path):
         yield started
 
 
-class Lytics(threading.Thread):
-    """Posts payloads to the receiver, one after the other, and keeps those that were not taken."""
-
-    def __init__(self, url, texts):
-        super().__init__(daemon=True)
-        self.url, self.left = url, list(texts)
-        self.failed, self._ends = [], threading.Event()
-
-    def run(self):
-        with httpx.Client(headers={"X-Segrelay-Secret": SECRET}, timeout=120) as client:
-            while self.left and not self._ends.wait(0.01):
-                text = self.left.pop()
-                if client.post(self.url, content=text).status_code != httpx.codes.OK:
-                    self.failed.append(text)
-
-    def end(self):
-        """Return what was not taken."""
-        self._ends.set()
-        self.join()
-        return [*self.failed, *self.left]
-
-
-def beside(rig, *arguments, **options):
-    """Start a command; returns a function that waits for its end, and returns how it ended."""
-    pool = ThreadPoolExecutor(1)
-    return pool.submit(rig.command, *arguments, **options).result
+def beside(act, *arguments, **options):
+    """Call a function in a thread; returns a function that waits for its end, and its answer."""
+    return ThreadPoolExecutor(1).submit(act, *arguments, **options).result
 
 
 def take_over(sentinels, *, by_kill):
@@ -93,43 +61,41 @@ def test_replicas_take_over_and_nothing_that_was_acknowledged_is_lost(sentinels,
     emails = [f"row{number}@example.com" for number in range(ROWS)]
     rows = write_rows(tmp_path / "rows.ndjson", emails)
     job = ("backfill", "start", rows, "--audience", "vip", "--as-of", AS_OF.isoformat())
-    receiver, flower = free_port(), free_port()
+    receiver, flower = Receiver(), free_port()
+    is_over = threading.Event()
+
+    def post_all():
+        """Post one after the other; return what was not taken."""
+        texts = payloads(posted)
+        return [text for text in texts if is_over.wait(0.01) or receiver.post(text) != 200]
+
     with Rig(
         tmp_path,
         redis_url=sentinels.url,
         redis_lines=f"high_water = 2000\nreplicas = {REPLICAS}",
         delivery_lines=SHORT,
         sandbox_settings=LATENCY,
-        more=MORE.format(receiver=receiver, flower=flower),
+        more=receiver.table() + table("flower", listen=f"127.0.0.1:{flower}", password="plain"),
     ) as rig:
         start_worker(rig)
-        serving, watching = rig.start_beside("serve"), rig.start_beside("flower")
-        url = f"http://127.0.0.1:{receiver}"
-        until(lambda: answers(f"{url}/readyz"), 60)
-        lytics = Lytics(f"{url}/v1/lytics", payloads(posted))
-        lytics.start()
-        reading = beside(rig, *job, "--job", "load")
+        serving, watching = receiver.start(rig), rig.start_beside("flower")
+        until(lambda: answers(f"{receiver.url}/readyz"), 60)
+        posting = beside(post_all)
+        reading = beside(rig.command, *job, "--job", "load")
         until(lambda: rig.waiting() > 1_000)
 
         for file, by_kill in zip(files, KILLS, strict=True):
-            sending = beside(rig, "send", "-", given=lines(file))
+            sending = beside(rig.command, "send", "-", given=lines(file))
             take_over(sentinels, by_kill=by_kill)
             succeeds(sending)
-        failed = lytics.end()
+        is_over.set()
         succeeds(reading)
 
-        succeeds(beside(rig, "send", "-", given=b"\n".join(failed)))
+        succeeds(beside(rig.command, "send", "-", given=b"\n".join(posting())))
         rig.wait_until_empty(60)
         nothing_is_wrong(rig, happened + rows_as_happenings(emails, "vip"))
         assert [serving.poll(), watching.poll(), rig.workers[0].poll()] == [None] * 3
         until(lambda: workers_shown(flower))
-
-
-def answers(url):
-    try:
-        return httpx.get(url).is_success
-    except httpx.TransportError:
-        return False
 
 
 def workers_shown(port):

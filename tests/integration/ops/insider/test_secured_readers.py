@@ -4,8 +4,8 @@ import pytest
 
 from segrelay.ops.insider import InsiderReader, check_live
 from tests.configuration import insider, settings_in, table
-from tests.tls import server_context, write_certificates
 from tests.journeys.endpoint import Endpoint
+from tests.tls import server_context, write_certificates
 
 
 def answer(came):
