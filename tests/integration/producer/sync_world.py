@@ -68,17 +68,26 @@ class World:
         )
         text = configuration(*tables, redis=self._redis_url, partitions=4)
         path = self._folder / "segrelay.toml"
-        path.write_text(f'templates = "{_templates()}"\n' + text)
+        path.write_text(f'templates = "{templates.__path__[0]}"\n' + text)
         self.settings = load_settings(path, environ={})
         self.publisher = Publisher(self.client, self.settings, waker=SilentWaker())
 
     def people(self, *rows):
         self.sandbox.post("lytics/profiles", list(rows))
 
-    def move(self, number, change, audience="vip"):
-        self.sandbox.post(
-            "lytics/moves", [{"uid": f"u{number:05}", "audience": audience, "change": change}]
-        )
+    def members(self, count, *others):
+        """Let a first run tell of so many members, whose entrances do not wait any more."""
+        self.people(*(person(n, "vip") for n in range(count)), *others)
+        run = self.run()
+        self.clear()
+        return run
+
+    def move(self, number, change):
+        self.moves(change, [number])
+
+    def moves(self, change, numbers):
+        moves = [{"uid": f"u{n:05}", "audience": "vip", "change": change} for n in numbers]
+        self.sandbox.post("lytics/moves", moves)
 
     def switch(self, **switches):
         self.sandbox.settings(lytics=switches)
@@ -144,23 +153,25 @@ class World:
 
     def waiting(self):
         """Yield the stream and header, and the profile, of all that waits."""
-        for destination in self.settings.destinations:
-            for partition in self.partitions(destination):
-                for name in self.client.smembers(partition.streams):
-                    for _, fields in self.client.xrange(partition.stream(name.decode())):
-                        header, _, profile = read_entry(fields)
-                        yield [name.decode(), *orjson.loads(header)], orjson.loads(profile)
+        for partition, name in self._streams():
+            for _, fields in self.client.xrange(partition.stream(name)):
+                header, _, profile = read_entry(fields)
+                yield [name, *orjson.loads(header)], orjson.loads(profile)
 
     def partitions(self, destination="insider"):
         return self.syncing().store.partitions([destination])
 
     def clear(self):
         """Take away what waits."""
+        for partition, name in self._streams():
+            self.client.delete(partition.stream(name))
+            self.client.srem(partition.streams, name)
+
+    def _streams(self):
         for destination in self.settings.destinations:
             for partition in self.partitions(destination):
                 for name in self.client.smembers(partition.streams):
-                    self.client.delete(partition.stream(name.decode()))
-                self.client.delete(partition.streams)
+                    yield partition, name.decode()
 
 
 def partition_of(world, key, destination="insider"):
@@ -186,7 +197,3 @@ def enter_by_webhook(world, numbers, at_us):
     world.publisher.publish(map(orjson.dumps, rows))
     deliver(world, Direction.ENTER, numbers, at_us)
     world.clear()
-
-
-def _templates():
-    return templates.__path__[0]

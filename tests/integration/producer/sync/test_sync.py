@@ -25,12 +25,9 @@ def test_the_first_run_tells_of_every_member_without_journeys(world):
 
 
 def test_a_later_run_tells_who_joined_and_who_left(world):
-    world.people(*(person(n, "vip") for n in range(250)), person(900))
-    world.run()
-    world.clear()
+    world.members(250, person(900))
     world.move(900, "enter")
-    world.move(7, "exit")
-    world.move(8, "exit")
+    world.moves("exit", (7, 8))
 
     run = world.run()
 
@@ -44,9 +41,7 @@ def test_a_later_run_tells_who_joined_and_who_left(world):
 
 
 def test_what_did_not_change_is_not_told_again(world):
-    world.people(*(person(n, "vip") for n in range(250)))
-    world.run()
-    world.clear()
+    world.members(250)
 
     run = world.run(small_steps=True)
 
@@ -71,9 +66,7 @@ def test_of_two_steps_at_once_the_second_does_nothing(world):
 
 
 def test_a_destination_that_was_added_later_gets_all_and_the_others_nothing(world):
-    world.people(*(person(n, "vip") for n in range(120)))
-    world.run()
-    world.clear()
+    world.members(120)
     world.configure(destinations=("insider", "second"))
 
     world.run()

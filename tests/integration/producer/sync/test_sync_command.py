@@ -5,7 +5,7 @@ from functools import partial
 import orjson
 import pytest
 
-from segrelay.worker.errors import LeaseLost, LyticsRefused, UsageWrong
+from segrelay.worker.errors import LeaseLost, UsageWrong
 from tests.commands import called
 from tests.integration.producer.sync_world import person
 
@@ -27,16 +27,13 @@ def test_a_run_in_the_terminal_says_what_it_came_to(world, command):
 
 
 def test_a_run_in_doubt_exits_with_one_and_a_person_confirms_it(world, command):
-    world.people(*(person(n, "vip") for n in range(300)))
-    command("run", "vip")
-    world.clear()
-    for number in range(150):
-        world.move(number, "exit")
+    world.members(300)
+    world.moves("exit", range(150))
 
     doubted = command("run", "vip")
     confirmed = command("confirm", "vip", "--json")
 
-    assert doubted.exit_code == 1
+    assert (doubted.exit_code, doubted.stderr) == (1, ""), "the result says it, and no log"
     assert "150 of 300 members gone" in doubted.stdout
     assert orjson.loads(confirmed.stdout) == {"name": "vip", "confirmed": 150}
     assert command("run", "vip").exit_code == 0
@@ -44,15 +41,11 @@ def test_a_run_in_doubt_exits_with_one_and_a_person_confirms_it(world, command):
 
 
 def test_a_word_for_one_run_and_its_number_takes_nobody_else_out(world, command):
-    world.people(*(person(n, "vip") for n in range(300)))
-    command("run", "vip")
-    world.clear()
-    for number in range(150):
-        world.move(number, "exit")
+    world.members(300)
+    world.moves("exit", range(150))
     command("run", "vip")
     shown = orjson.loads(command("status", "vip", "--json").stdout)["last"]
-    for number in range(150, 170):
-        world.move(number, "exit")
+    world.moves("exit", range(150, 170))
     command("run", "vip")
     now = orjson.loads(command("status", "vip", "--json").stdout)["last"]
 
@@ -84,23 +77,8 @@ def test_a_sync_that_is_not_configured_is_named(command):
         command("run", "vib")
 
 
-def test_a_run_in_the_terminal_prints_no_line_of_the_log(world, command):
-    world.people(*(person(n, "vip") for n in range(300)))
-    command("run", "vip")
-    for number in range(150):
-        world.move(number, "exit")
-
-    doubted = command("run", "vip")
-    world.switch(token="another")
-    with pytest.raises(LyticsRefused):
-        command("run", "vip")
-
-    assert doubted.stderr == "", "the result says it"
-
-
 def test_a_reset_whose_lock_was_taken_meanwhile_forgets_nobody(world):
-    world.people(*(person(n, "vip") for n in range(120)))
-    world.run()
+    world.members(120)
     frozen = world.syncing().store
     assert frozen.take()
     world.lapse()

@@ -1,6 +1,7 @@
 """Steps of a sync that are killed, or stand still while others go on, at any of their writes."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -29,31 +30,27 @@ def steps(world):
     return do
 
 
-def afresh(world, *people, **options):
+def afresh(world, **options):
     world.client.flushall()
     world.sandbox.reset()
     world.switch(date_offset_seconds=0.0)
     world.configure(**options)
-    world.people(*people)
 
 
 def repair(world, _):
     """Twenty members; five are out by the ledger, and it has five others whom Lytics has not."""
 
     def prepare():
-        people = (person(n, "vip") for n in range(20)), (person(n) for n in range(100, 105))
-        afresh(world, *people[0], *people[1])
-        at_us = world.run().at_us
+        afresh(world)
+        at_us = world.members(20, *(person(n) for n in range(100, 105))).at_us
         deliver(world, Direction.ENTER, range(20), at_us)
-        world.clear()
         deliver(world, Direction.EXIT, range(5), at_us + 1)
         enter_by_webhook(world, range(100, 105), at_us + 1)
         world.switch(date_offset_seconds=60.0)
 
     def others_go_on():
-        for number in range(5):
-            world.move(number, "exit")
-            world.move(100 + number, "enter")
+        world.moves("exit", range(5))
+        world.moves("enter", range(100, 105))
         world.switch(date_offset_seconds=120.0)
         world.run()
 
@@ -99,17 +96,13 @@ def files(world, exports, *, in_the_middle):
     return Case(steps(world), truth, prepare, others_go_on)
 
 
-CASES = {
-    "repair": repair,
-    "files": lambda world, exports: files(world, exports, in_the_middle=False),
-}
-
-
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "case_of", [repair, partial(files, in_the_middle=False)], ids=["repair", "files"]
+)
 def test_a_step_that_is_killed_or_stands_still_changes_nothing_of_later_runs(
-    world, exports, redis_url, name
+    world, exports, redis_url, case_of
 ):
-    case = CASES[name](world, exports)
+    case = case_of(world, exports)
     interrupted_anywhere(world.client, redis_url, case, every=EVERY, times=TIMES)
 
 

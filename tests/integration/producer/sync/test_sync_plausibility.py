@@ -7,28 +7,17 @@ from segrelay.producer.sync.store import Phase, Run
 from tests.integration.producer.sync_world import person
 
 
-def test_a_truncated_scan_takes_nobody_out(world):
-    world.people(*(person(n, "vip") for n in range(250)))
-    world.run()
-    world.clear()
+def test_a_truncated_scan_takes_nobody_out_even_if_a_person_confirms_it(world):
+    world.members(250)
     world.switch(scan_ends_after_rows=120)
+    syncing = world.syncing()
 
     run = world.run()
 
     assert run.phase is Phase.CONFIRM
     assert "incomplete: 120 of 250" in run.doubt
     assert world.deliveries() == []
-
-
-def test_who_is_confirmed_missing_but_is_there_stays(world):
-    world.people(*(person(n, "vip") for n in range(250)))
-    world.run()
-    world.clear()
-    world.switch(scan_ends_after_rows=120)
-    syncing = world.syncing()
-    world.run()
-    run, _ = syncing.store.take()
-
+    assert syncing.store.take()
     assert confirm(syncing.store, run) == 130
     while syncing.step().more:
         pass
@@ -52,11 +41,8 @@ def test_a_tenth_of_the_members_or_a_hundred_may_be_gone_and_always_nine(members
 
 
 def test_a_word_that_comes_during_the_next_scan_counts(world):
-    world.people(*(person(n, "vip") for n in range(300)))
-    world.run()
-    world.clear()
-    for number in range(101):
-        world.move(number, "exit")
+    world.members(300)
+    world.moves("exit", range(101))
     world.run()
     syncing = world.syncing()
     run, now_ms = syncing.store.take()
@@ -71,9 +57,7 @@ def test_a_word_that_comes_during_the_next_scan_counts(world):
 
 
 def test_a_row_that_a_scan_leaves_out_takes_nobody_out(world):
-    world.people(*(person(n, "vip") for n in range(900)))
-    world.run()
-    world.clear()
+    world.members(900)
     world.switch(hidden_rows=0.005)
 
     run = world.run()
@@ -95,8 +79,7 @@ def test_repeated_rows_are_one_member(world):
 def test_profiles_that_share_an_identity_do_not_make_a_scan_incomplete(world):
     world.people(*(person(n, "vip", email=f"p{n % 150}@example.com") for n in range(200)))
     world.run()
-    world.move(199, "exit")
-    world.move(120, "exit")
+    world.moves("exit", (199, 120))
 
     run = world.run()
 

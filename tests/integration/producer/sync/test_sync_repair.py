@@ -24,10 +24,8 @@ DAY_US = 86_400_000_000
 @pytest.fixture
 def members(world):
     """Let a sync know fifty members, whose entrances were delivered."""
-    world.people(*(person(n, "vip") for n in EVERYBODY), *(person(n) for n in range(100, 300)))
-    run = world.run()
+    run = world.members(len(EVERYBODY), *(person(n) for n in range(100, 300)))
     deliver(world, Direction.ENTER, EVERYBODY, run.at_us)
-    world.clear()
     world.switch(date_offset_seconds=60.0)
     return run.at_us
 
