@@ -1,6 +1,7 @@
 """A configuration on a Redis, and `segrelay backfill` as a process."""
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -11,6 +12,7 @@ import orjson
 
 from segrelay.ops import embedded
 from segrelay.ops.run.up import own_command
+from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import decode_profile, read_entry
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.client import Redis
@@ -19,6 +21,8 @@ from tests.configuration import credentials, insider, settings_in, trigger
 from tests.warm import WarmProcess, run
 
 PARTITIONS = 4
+AS_OF = ("--audience", "vip", "--as-of", "2026-11-20T06:00:00Z")
+NAMED = ("--job", "j", *AS_OF)
 
 
 class Relay:
@@ -36,6 +40,23 @@ class Relay:
         self._redis = redis
         self.environment = {**os.environ, "SEGRELAY_CONFIG": str(self.config)}
         self.data_dir = folder / ".segrelay"
+
+    def people(self, count: int, *, pad: int = 500) -> Path:
+        """Write a file with so many people, whose rows have so many bytes."""
+        path = self.folder / "people.ndjson"
+        path.write_bytes(b"\n".join(rows(count, pad=pad)) + b"\n")
+        return path
+
+    def limit(self, high_water: int) -> None:
+        """Let readers wait for room where so many deliveries of backfills wait."""
+        limited = f"[redis]\nhigh_water = {high_water}\n"
+        text = re.sub(r"\[redis\]\n(high_water = .*\n)?", limited, self.config.read_text())
+        self.config.write_text(text)
+
+    def lapse(self) -> None:
+        """Let the claim of a reader that was killed lapse, as it does after 20 s."""
+        with self.connected() as client:
+            client.hdel(keys.job("j"), "lock", "until")
 
     @contextmanager
     def connected(self) -> Iterator[Redis]:
@@ -87,6 +108,11 @@ class Relay:
                 for stream in _streams(job)
                 for _, entry in client.xrange(stream)
             ]
+
+
+def rows(count: int, *, pad: int = 0) -> list[bytes]:
+    filling = "x" * pad
+    return [orjson.dumps({"email": f"p{n}@example.com", "pad": filling}) for n in range(count)]
 
 
 def _streams(job: str) -> list[str]:

@@ -9,7 +9,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import orjson
 import pyarrow as pa
 import pytest
 from pyarrow.parquet import write_table
@@ -17,55 +16,34 @@ from pyarrow.parquet import write_table
 from segrelay.ops import embedded
 from segrelay.producer.backfill.jobs import JobStore
 from segrelay.producer.sources.opening import zstd
-from segrelay.worker.contract import keys
 from tests.child_processes import children_of, lives
-from tests.integration.producer.backfill.backfill_relay import Relay
+from tests.integration.producer.backfill.backfill_relay import AS_OF, NAMED, Relay, rows
 from tests.nightly import amount
 from tests.unit.producer.sources.test_cuts import SKIPPABLE
 from tests.waiting import until
 
-AS_OF = ("--audience", "vip", "--as-of", "2026-11-20T06:00:00Z")
-_NAMED = ("--job", "j", *AS_OF)
 PEOPLE = amount(10_000, nightly=30_000)
 """Several blocks of a file."""
 CROWD = amount(30_000, nightly=60_000)
 """Enough that a reader is still at work when it is killed."""
-NOBODY_AT = 2 * PEOPLE // 3
 KILLS = amount(3, nightly=20)
 
 
 @pytest.fixture
-def people(tmp_path: Path) -> str:
-    """Return a file with people and three rows that can't be placed."""
-    return _written(tmp_path / "people.ndjson", PEOPLE, pad=500)
-
-
-@pytest.fixture
-def few(tmp_path: Path) -> str:
-    path = tmp_path / "few.ndjson"
-    path.write_bytes(b"".join(b'{"email": "p%d@example.com"}\n' % n for n in range(20)))
-    return str(path)
-
-
-def _written(path: Path, people: int, *, pad: int) -> str:
-    filling = "x" * pad
-    rows = [orjson.dumps({"email": f"p{n}@example.com", "pad": filling}) for n in range(people)]
-    rows.insert(100, b"{broken")
-    rows.insert(NOBODY_AT, b'{"first_name": "Nobody"}')
-    rows.append(b"17")
-    path.write_bytes(b"\n".join(rows) + b"\n")
-    return str(path)
+def people(relay: Relay) -> str:
+    return str(relay.people(PEOPLE))
 
 
 def test_a_backfill_that_is_killed_at_random_moments_loses_and_repeats_nothing(
-    relay: Relay, tmp_path: Path
+    relay: Relay,
 ) -> None:
     rng = random.Random(7)
-    source = _written(tmp_path / "crowd.ndjson", CROWD, pad=1_600)
+    source = relay.people(CROWD, pad=1_600)
+    source.write_bytes(b'{broken\n{"first_name": "Nobody"}\n' + source.read_bytes() + b"17\n")
     killed_at: list[int] = []
 
     for kill in range(KILLS):
-        reading = relay.start(*(("resume", "j") if kill else ("start", source, *_NAMED)))
+        reading = relay.start(*(("resume", "j") if kill else ("start", str(source), *NAMED)))
         if kill % 3 == 1:
             time.sleep(rng.uniform(0.2, 1.0))
         else:
@@ -74,7 +52,8 @@ def test_a_backfill_that_is_killed_at_random_moments_loses_and_repeats_nothing(
         publishing = _publishing(reading.pid)
         reading.send_signal(signal.SIGKILL)
         reading.wait()
-        _let_its_claim_lapse(relay, publishing)
+        _until_over(publishing)
+        relay.lapse()
         killed_at.append(relay.document("status", "j")["rows"])
     assert relay.run("resume", "j").returncode == 0
 
@@ -85,29 +64,26 @@ def test_a_backfill_that_is_killed_at_random_moments_loses_and_repeats_nothing(
     assert (found["rows"], found["accepted"], found["refused"]) == (CROWD + 3, CROWD, 3)
 
 
+def _until_over(processes: list[int]) -> None:
+    until(lambda: not any(map(lives, processes)))
+
+
 def _until_it_has_read_more(relay: Relay, than: int | None = None) -> None:
     with relay.connected() as client:
         store = JobStore(client)
 
-        def rows() -> int:
+        def read() -> int:
             found = store.find("j")
             return found.tally.rows if found else 0
 
-        before = rows() if than is None else than
-        until(lambda: rows() > before, 60)
-
-
-def _let_its_claim_lapse(relay: Relay, publishing: list[int]) -> None:
-    """Take the claim of a killed reader away, once what it had under way is published."""
-    until(lambda: not any(map(lives, publishing)))
-    with relay.connected() as client:
-        client.hdel(keys.job("j"), "lock", "until")
+        before = read() if than is None else than
+        until(lambda: read() > before, 60)
 
 
 def test_a_backfill_of_which_a_process_was_killed_says_how_it_goes_on(
     relay: Relay, people: str
 ) -> None:
-    reading = relay.start("start", people, "--job", "j", *AS_OF, stderr=subprocess.PIPE)
+    reading = relay.start("start", people, *NAMED, stderr=subprocess.PIPE)
     until(lambda: _publishing(reading.pid), 60)
 
     os.kill(_publishing(reading.pid)[0], signal.SIGKILL)
@@ -122,7 +98,7 @@ def test_a_backfill_of_which_a_process_was_killed_says_how_it_goes_on(
 
 
 def test_ctrl_c_reaches_none_of_the_processes_that_publish(relay: Relay, people: str) -> None:
-    reading = relay.start("start", people, *_NAMED)
+    reading = relay.start("start", people, *NAMED)
 
     while reading.poll() is None:
         for started in children_of(reading.pid):
@@ -143,8 +119,8 @@ def _publishing(reader: int) -> list[int]:
 def test_what_publishes_ends_with_its_reader_of_which_a_job_has_only_one(
     relay: Relay, people: str
 ) -> None:
-    relay.config.write_text(relay.config.read_text().replace("[redis]", "[redis]\nhigh_water = 1"))
-    reading = relay.start("start", people, *_NAMED)  # it waits for room, and nobody makes any
+    relay.limit(1)
+    reading = relay.start("start", people, *NAMED)  # it waits for room, and nobody makes any
     try:
         _until_it_has_read_more(relay, than=0)
         publishing = _publishing(reading.pid)
@@ -156,7 +132,7 @@ def test_what_publishes_ends_with_its_reader_of_which_a_job_has_only_one(
 
     assert (ran.returncode, b"is being read by another process" in ran.stderr) == (1, True)
     assert publishing
-    until(lambda: not any(map(lives, publishing)))
+    _until_over(publishing)
 
 
 CUT_ROWS = 6_000
@@ -166,15 +142,11 @@ def test_a_job_of_a_file_that_is_cut_off_fails_and_keeps_what_was_read(
     relay: Relay, tmp_path: Path
 ) -> None:
     """`tests/unit/producer/sources/test_cuts.py` cuts each form anywhere."""
-    rng = random.Random(1)
-    rows = [
-        {"email": f"p{n}@example.com", "pad": rng.randbytes(200).hex()} for n in range(CUT_ROWS)
-    ]
-    content = SKIPPABLE + zstd.compress(b"\n".join(map(orjson.dumps, rows)))
+    content = SKIPPABLE + zstd.compress(b"\n".join(rows(CUT_ROWS)))
     damaged = tmp_path / "damaged"
     damaged.write_bytes(content[: len(content) * 9 // 10])
 
-    ran = relay.run("start", str(damaged), *_NAMED)
+    ran = relay.run("start", str(damaged), *NAMED)
 
     assert (ran.returncode, b"is damaged" in ran.stderr) == (1, True), ran.stderr
     found = relay.document("status", "j")
@@ -182,7 +154,7 @@ def test_a_job_of_a_file_that_is_cut_off_fails_and_keeps_what_was_read(
     assert (found["state"], "is damaged" in found["problem"]) == ("failed", True)
     assert found["accepted"] == len(emails) == len(set(emails))
     assert found["rows"] - found["refused"] == len(emails)
-    assert set(emails) == {row["email"] for row in rows[: len(emails)]}
+    assert set(emails) == {f"p{n}@example.com" for n in range(len(emails))}
     assert CUT_ROWS // 2 < len(emails) < CUT_ROWS
     damaged.write_bytes(content)
     assert relay.run("start", str(damaged), "--job", "whole", *AS_OF).returncode == 0
@@ -198,7 +170,7 @@ def test_a_file_of_which_no_row_can_be_read_leaves_no_job_behind(
     damaged.write_bytes(out.getvalue()[:-1])
 
     for command in ("start", "plan"):
-        named = _NAMED if command == "start" else AS_OF
+        named = NAMED if command == "start" else AS_OF
         ran = relay.run(command, str(damaged), *named)
 
         assert (ran.returncode, b"is damaged" in ran.stderr) == (1, True)
@@ -207,8 +179,7 @@ def test_a_file_of_which_no_row_can_be_read_leaves_no_job_behind(
 
 def test_a_redis_that_was_away_for_a_moment_does_not_end_a_backfill(tmp_path: Path) -> None:
     relay = Relay(tmp_path, "embedded")
-    source = _written(tmp_path / "crowd.ndjson", CROWD, pad=1_600)
-    reading = relay.start("start", source, *_NAMED)
+    reading = relay.start("start", str(relay.people(CROWD, pad=1_600)), *NAMED)
     _until_it_has_read_more(relay)
 
     found = embedded.find(relay.data_dir)
@@ -221,22 +192,3 @@ def test_a_redis_that_was_away_for_a_moment_does_not_end_a_backfill(tmp_path: Pa
     emails = relay.published("j")
     embedded.stop(relay.data_dir)
     assert len(emails) == len(set(emails)) == CROWD
-
-
-def _until_waiting(relay: Relay, job: str) -> None:
-    wanted = b'"state": "canary under way"'
-    until(lambda: wanted in relay.run("status", job, "--json").stdout, 60)
-
-
-def test_a_changed_file_is_refused(relay: Relay, few: str) -> None:
-    starting = relay.start("start", few, "--job", "j", "--canary", "5", *AS_OF)
-    _until_waiting(relay, "j")
-    starting.kill()
-    starting.wait()
-    with Path(few).open("ab") as file:
-        file.write(b'{"email": "late@example.com"}\n')
-
-    ran = relay.run("resume", "j")
-
-    assert ran.returncode == 2
-    assert b"has changed since job 'j' began" in ran.stderr

@@ -3,23 +3,18 @@
 import subprocess
 from pathlib import Path
 
-import orjson
 import pytest
 
 from segrelay.producer.backfill.jobs import JobStore
-from tests.integration.producer.backfill.backfill_relay import Relay
+from tests.integration.producer.backfill.backfill_relay import NAMED, Relay
 from tests.waiting import until
 
-NAMED = ("--job", "j", "--audience", "vip", "--as-of", "2026-11-20T06:00:00Z")
 PEOPLE = 12_000
 
 
 @pytest.fixture
-def people(tmp_path: Path) -> Path:
-    path = tmp_path / "people.ndjson"
-    rows = (orjson.dumps({"email": f"p{n}@example.com", "pad": "x" * 500}) for n in range(PEOPLE))
-    path.write_bytes(b"\n".join(rows) + b"\n")
-    return path
+def people(relay: Relay) -> Path:
+    return relay.people(PEOPLE)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +27,10 @@ def people(tmp_path: Path) -> Path:
         (("PEOPLE", "--audience", "vip", "--as-of", "now", "--trigger", "x"), b"no trigger 'x'"),
         (("PEOPLE", "--audience", "vip", "--as-of", "now", "--job", "A B"), b"a to z"),
         (("PEOPLE", "--audience", "vip", "--as-of", "2099-01-01T00:00:00Z"), b"in the future"),
+        (
+            ("PEOPLE", "--audience", "vip", "--as-of", "2001-01-01T00:00:00Z"),
+            b"--older-than-ledger",
+        ),
         (("PEOPLE", "--audience", "vip", "--as-of", "name"), b"holds no time"),
         (("PEOPLE", "--audience", "vip", "--as-of", "column:"), b"column:NAME"),
         (("PEOPLE",), b"--audience SLUG --as-of TIME"),
@@ -94,16 +93,13 @@ def test_each_row_may_tell_its_own_time(relay: Relay) -> None:
 def test_a_file_that_is_rewritten_while_it_is_read_fails_its_job(
     relay: Relay, people: Path
 ) -> None:
-    relay.config.write_text(
-        relay.config.read_text().replace("[redis]", "[redis]\nhigh_water = 1000")
-    )
+    relay.limit(1_000)
     reading = relay.start("start", str(people), *NAMED, stderr=subprocess.PIPE)
     until(lambda: relay.published("j"), 60)
     content = people.read_bytes()
 
     with people.open("r+b") as file:  # in place, as `cat new > people` does
         file.write(content.replace(b"p1@", b"p2@"))
-    relay.config.write_text(relay.config.read_text().replace("high_water = 1000", ""))
     until(lambda: relay.drained("j") is None or reading.poll() is not None, 120)
 
     assert reading.returncode == 1
@@ -113,18 +109,3 @@ def test_a_file_that_is_rewritten_while_it_is_read_fails_its_job(
     assert "was written to while it was read" in found["problem"]
     assert found["rows"] < PEOPLE
     assert relay.run("resume", "j").returncode == 2
-
-
-def test_rows_older_than_the_ledger_are_brought_in_only_if_a_person_insists(
-    relay: Relay, tmp_path: Path
-) -> None:
-    path = tmp_path / "few.ndjson"
-    path.write_bytes(b"\n".join(orjson.dumps({"email": f"p{n}@example.com"}) for n in range(20)))
-    given = (str(path), "--job", "j", "--audience", "vip", "--as-of", "2001-01-01T00:00:00Z")
-
-    refused = relay.run("start", *given)
-    assert refused.returncode == 2
-    assert b"--older-than-ledger" in refused.stderr
-    assert relay.document("status") == []
-
-    assert relay.document("start", *given, "--older-than-ledger")["accepted"] == 20

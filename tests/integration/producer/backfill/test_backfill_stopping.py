@@ -6,41 +6,30 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
-import orjson
 import pytest
 
 from segrelay.producer.backfill.jobs import JobStore
 from tests.child_processes import children_of
-from tests.integration.producer.backfill.backfill_relay import Relay
+from tests.integration.producer.backfill.backfill_relay import NAMED, Relay
 from tests.nightly import amount
 from tests.waiting import allowed, until
 from tests.warm import WarmProcess
 
 PEOPLE = amount(12_000, nightly=150_000)
 HIGH_WATER = 2_000
-NAMED = ("--job", "j", "--audience", "vip", "--as-of", "2026-11-20T06:00:00Z")
 
 
 @pytest.fixture
 def relay(relay: Relay) -> Relay:
-    text = relay.config.read_text().replace("[redis]", f"[redis]\nhigh_water = {HIGH_WATER}")
-    relay.config.write_text(text)
+    relay.limit(HIGH_WATER)
     return relay
 
 
-@pytest.fixture
-def people(tmp_path: Path) -> str:
-    path = tmp_path / "people.ndjson"
-    rows = (orjson.dumps({"email": f"p{n}@example.com", "pad": "x" * 500}) for n in range(PEOPLE))
-    path.write_bytes(b"\n".join(rows) + b"\n")
-    return str(path)
-
-
 @contextmanager
-def waiting_reader(relay: Relay, people: str) -> Iterator[WarmProcess]:
+def waiting_reader(relay: Relay) -> Iterator[WarmProcess]:
     """Start a reader, and yield it once it waits for room."""
+    people = str(relay.people(PEOPLE))
     reading = relay.start("start", people, *NAMED, stderr=subprocess.PIPE)
     try:
         until(lambda: len(relay.published("j")) >= HIGH_WATER, 60)
@@ -73,9 +62,9 @@ def phase(relay: Relay) -> str:
 
 
 def test_an_aborted_job_ends_at_once_while_its_reader_waits_and_is_never_read_again(
-    relay: Relay, people: str
+    relay: Relay,
 ) -> None:
-    with waiting_reader(relay, people) as reading:
+    with waiting_reader(relay) as reading:
         begun = time.monotonic()
 
         found = relay.document("abort", "j", "--yes")
@@ -92,8 +81,8 @@ def test_an_aborted_job_ends_at_once_while_its_reader_waits_and_is_never_read_ag
     assert relay.document("abort", "j", "--yes")["discarded"] == 0
 
 
-def test_a_job_is_not_ended_if_more_waits_than_was_agreed(relay: Relay, people: str) -> None:
-    with waiting_reader(relay, people) as reading:
+def test_a_job_is_not_ended_if_more_waits_than_was_agreed(relay: Relay) -> None:
+    with waiting_reader(relay) as reading:
         refused = relay.run("abort", "j", "--at-most", "1", "--yes")
         assert (refused.returncode, phase(relay)) == (2, "reading")
         assert b"Nothing was done" in refused.stderr
@@ -108,8 +97,8 @@ def test_a_job_is_not_ended_if_more_waits_than_was_agreed(relay: Relay, people: 
         assert phase(relay) == "aborted"
 
 
-def test_ctrl_c_ends_a_reader_that_waits_for_room(relay: Relay, people: str) -> None:
-    with waiting_reader(relay, people) as reading:
+def test_ctrl_c_ends_a_reader_that_waits_for_room(relay: Relay) -> None:
+    with waiting_reader(relay) as reading:
         reading.send_signal(signal.SIGINT)
 
         reading.wait(120)
@@ -118,9 +107,9 @@ def test_ctrl_c_ends_a_reader_that_waits_for_room(relay: Relay, people: str) -> 
 
 @pytest.mark.parametrize(("command", "after"), [("abort", "aborted"), ("pause", "paused")])
 def test_a_reader_that_stood_still_while_its_job_was_stopped_writes_nothing_more(
-    command: str, after: str, relay: Relay, people: str
+    command: str, after: str, relay: Relay
 ) -> None:
-    with waiting_reader(relay, people) as reading:
+    with waiting_reader(relay) as reading:
         told(reading, signal.SIGSTOP)
         assert relay.run(command, "j", *(["--yes"] if command == "abort" else [])).returncode == 0
         relay.drained("j")  # so that there is room for what it has read already
@@ -131,20 +120,17 @@ def test_a_reader_that_stood_still_while_its_job_was_stopped_writes_nothing_more
         assert (relay.published("j"), phase(relay)) == ([], after)
 
 
-def test_a_reader_that_stood_still_while_another_read_on_repeats_nothing(
-    relay: Relay, people: str
-) -> None:
-    with waiting_reader(relay, people) as old:
+def test_a_reader_that_stood_still_while_another_read_on_repeats_nothing(relay: Relay) -> None:
+    with waiting_reader(relay) as old:
         told(old, signal.SIGSTOP)
         assert relay.run("pause", "j").returncode == 0
         taken = relay.drained("j")
+        relay.limit(PEOPLE)
         new = relay.start("resume", "j")
         try:
             until(lambda: len(relay.published("j")) >= HIGH_WATER, 60)
             told(old, signal.SIGCONT)
-            while new.poll() is None:
-                taken += relay.drained("j")
-                time.sleep(0.1)
+            assert new.wait(120) == 0
         finally:
             new.kill()
             new.wait()
