@@ -109,3 +109,10 @@ def test_a_file_that_is_rewritten_while_it_is_read_fails_its_job(
     assert "was written to while it was read" in found["problem"]
     assert found["rows"] < PEOPLE
     assert relay.run("resume", "j").returncode == 2
+
+
+def test_rows_older_than_the_ledger_are_brought_in_if_a_person_insists(relay: Relay) -> None:
+    source = ("start", str(relay.people(20)), "--audience", "vip", "--as-of")
+    found = relay.document(*source, "2001-01-01T00:00:00Z", "--older-than-ledger")
+
+    assert found["accepted"] == 20

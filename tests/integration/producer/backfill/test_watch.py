@@ -235,6 +235,7 @@ def test_a_file_that_changed_before_it_was_read_is_not_read_under_its_former_job
         watched.step()
 
     assert watched.jobs() == [("a.csv", "failed"), ("a.csv", "read")]
+    assert "has changed since job" in watched.found_jobs()[0].problem
     assert watched.published() == ["ann", "bob"]
 
 
