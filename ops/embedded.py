@@ -270,7 +270,7 @@ def ensure_running(
     """Return the running server of a data directory; start it first if it does not run.
 
     Args:
-        data_dir: Made, for its owner alone, if it is not there.
+        data_dir: The data directory, which is made for its owner alone if it is not there.
         wait_seconds: The longest wait for a server that starts or loads its data.
         least_free_bytes: The free space on the disk that a start needs.
 

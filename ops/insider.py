@@ -88,8 +88,8 @@ class InsiderReader:
         """Return attributes of a profile; None if Insider does not know it.
 
         Args:
-            who: `identifiers` or `insider_id`, as they were sent.
-            attributes: Names; custom ones begin with `c_`.
+            who: The person's `identifiers` or `insider_id`, as they were sent.
+            attributes: The names of the attributes; custom ones begin with `c_`.
         """
         status, answer = self._ask(PROFILE_PATH, {**who, "attributes": list(attributes)})
         if status == _NOT_FOUND:

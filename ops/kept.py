@@ -82,8 +82,8 @@ class KeptOptions(FilterOptions):
         """Return the filter that these options stand for.
 
         Args:
-            client: Redis, whose clock counts.
-            ids: The ids that were named.
+            client: The client of Redis, whose clock counts.
+            ids: The ids that the person has named.
             force: True if a replay takes also what is older than the ledger remembers.
         """
         known = sorted(reason.value for reason in self.reasons)
@@ -124,8 +124,8 @@ class Work:
 
     Args:
         count: The number of things that it takes, as far as is known.
-        steps: Does it, and yields how many things each step took. Where Redis was away, it is
-            called again, and goes on with what is left.
+        steps: A function that does the work, and yields how many things each step took. Where Redis
+            was away, it is called again, and goes on with what is left.
         left_out: The number of things that stay, by reason; where only the steps can tell, it is
             whole once they are done.
         preview: A function that says what would become of each thing.

@@ -78,7 +78,7 @@ def rows_of(
     Args:
         client: A connection to the Redis of the log.
         ranges: The parts of the log.
-        between: Called before each entry.
+        between: A function that is called before each entry.
     """
     for one in ranges:
         for entry_id, entry in entries(client, one):
@@ -104,9 +104,9 @@ class Ended(NamedTuple):
     """The outcomes of deliveries that somebody waited for.
 
     Attributes:
-        accepted: The number of all of them.
-        waiting: The number of those that still wait.
-        counts: By outcome, as far as it is known.
+        accepted: The number of deliveries that were accepted.
+        waiting: The number of deliveries that still wait.
+        counts: The number of deliveries by outcome, as far as it is known.
         show: The command that shows those that died; "" = none did.
     """
 
@@ -229,10 +229,10 @@ class Cursor(StepState):
     """The progress of the exports under a name.
 
     Args:
-        after: By a partition's tag, the id of the last entry that left.
-        until: By a partition's tag, the id of the last entry of the file that is being written.
-        file: Its address; "" = none is.
-        rows: The rows that have left.
+        after: The id of the last entry that was exported, by the partition's tag.
+        until: The id of the last entry of the file that is being written, by the partition's tag.
+        file: The address of the file that is being written; "" = none is.
+        rows: The number of rows that were exported.
     """
 
     begins_anew = False
@@ -348,8 +348,8 @@ def put(address: str, write: Callable[[BinaryIO], None]) -> None:
     """Write a file that appears as a whole, unless it is there already.
 
     Args:
-        address: A path, or a URL of a bucket; the content of an object is gathered in memory.
-        write: Writes the content.
+        address: The path, or the URL of a bucket; the content of an object is gathered in memory.
+        write: A function that writes the content to a stream.
 
     Raises:
         UsageWrong: It can't be written there, and is not there.

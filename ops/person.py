@@ -55,7 +55,7 @@ from segrelay.worker.errors import (
 _LONGEST: Final = 5_000
 """The longest stream, in entries, that is rewritten in one step; Redis takes 0.1 s for it."""
 _LONGEST_OUTCOMES: Final = 50_000
-"""The same for the stream of a partition's outcomes, whose entries are small."""
+"""The longest outcome log, in entries, that is rewritten in one step; its entries are small."""
 
 
 def compact_streams(client: Redis, partitions: Iterable[PartitionKeys]) -> int:
@@ -116,7 +116,8 @@ class Erasing:
 
     Args:
         key: The key of the person's profile.
-        too_long: Streams that may still hold bytes of deleted entries, see `compact_streams`.
+        too_long: The number of streams that may still hold bytes of deleted entries, see
+            `compact_streams`.
         damaged: The records that can't be read, so whether they are about the person is not known.
     """
 

@@ -66,8 +66,8 @@ class ReachedPerson(NamedTuple):
     Redis has them in `PartitionKeys.who` as `[at_ms, who]`.
 
     Attributes:
-        who: `identifiers` or `insider_id`, as they were sent.
-        at_ms: The time of the last delivery; Redis' clock.
+        who: The person's `identifiers` or `insider_id`, as they were sent.
+        at_ms: The time of the last delivery, by Redis' clock.
     """
 
     partition: PartitionKeys
@@ -138,9 +138,9 @@ def expected(
     """Yield the memberships of which the ledger is sure, in audiences with a list at Insider.
 
     Args:
-        lines: The lines of one profile.
-        lists: Attribute by trigger; triggers without one keep no list.
-        until_us: Events later than this may not be written there yet.
+        lines: The ledger's lines of one profile.
+        lists: The attribute by trigger; triggers without one keep no list.
+        until_us: The time (µs) behind which events may not be written at Insider yet.
     """
     groups: defaultdict[tuple[str, str], list[LedgerLine]] = defaultdict(list)
     for line in lines:
@@ -173,11 +173,11 @@ def compare(
     Args:
         client: Redis.
         settings: The configuration.
-        reader: Reads from the destination of all these people.
+        reader: The reader of the destination of all these people.
         people: The people.
-        until_ms: A time in ms. What was delivered later is left out: Insider may not show it yet.
+        until_ms: The time (ms) behind which deliveries are left out: Insider may not show them yet.
         again_seconds: The time after which a difference is read again.
-        shown: Called with 1 for each person who was read.
+        shown: A function that is called with 1 for each person who was read.
     """
     names, lists = Names(client), lists_of(settings, reader.name)
 
@@ -287,7 +287,8 @@ class HeldPerson(NamedTuple):
     """A person as Insider has them, compared with the ledger.
 
     Attributes:
-        attributes: By their names there; None = Insider does not know the person.
+        attributes: The attributes by their names at Insider; None = Insider does not know the
+            person.
         lists: The names of the attributes that are lists of audiences.
     """
 

@@ -365,8 +365,8 @@ class KnownProfile:
 
     Args:
         waiting: The deliveries that wait, with the reasons why.
-        requests: To the receiver, that brought events of this person lately.
-        is_whole: All that waits was looked at.
+        requests: The requests to the receiver that brought events of this person lately.
+        is_whole: True if all that waits was looked at.
     """
 
     person: KnownPerson

@@ -148,7 +148,7 @@ def refuse_forgotten_rows(spec: Spec, settings: Settings, now_us: int) -> None:
     Args:
         spec: The job.
         settings: The configuration.
-        now_us: Redis' clock.
+        now_us: The time by Redis' clock.
 
     Raises:
         UsageWrong: They were, so that none would be accepted.

@@ -51,8 +51,8 @@ class TriggerPlan:
     Args:
         known: The number of deliveries that the ledger would skip, by reason.
         by_partition: The number of those that would be sent, by partition.
-        problems: The reasons why events of the sample would be dead, and what to do; with their
-            number.
+        problems: The number of the sample's events that would be dead, by the reason and what to
+            do.
     """
 
     known: Counter[Skip] = field(default_factory=Counter)
@@ -80,7 +80,7 @@ class JobPlan:
     """The plan of a backfill: what its rows would become.
 
     Args:
-        client: Only read from.
+        client: The client of Redis, from which the plan only reads.
     """
 
     def __init__(self, client: Redis, settings: Settings, spec: Spec) -> None:

@@ -200,7 +200,7 @@ def _files(audience: str, api: str, source: str | None) -> Iterator[tuple[Path, 
     """Yield the files to write.
 
     Args:
-        audience: Its slug.
+        audience: The audience's slug.
         api: The API of the destination.
         source: The folder that an image is built from; "" = there is none, None = no containers.
     """
@@ -289,7 +289,7 @@ def look_at_redis(settings: Settings, report: Mapping[str, list[str]]) -> Collec
 
     Args:
         settings: The configuration.
-        report: Lists of lines: `problems`, `warnings` and `notes`.
+        report: The lists of lines by name: `problems`, `warnings` and `notes`.
 
     Returns:
         Slugs of audiences whose id it knows, and these ids.

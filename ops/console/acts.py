@@ -46,11 +46,11 @@ class ConsoleAct:
     What a form can give besides the arguments are the options of the command itself.
 
     Args:
-        command: Its words behind `segrelay`.
+        command: The words of its command behind `segrelay`.
         title: The sentence on the page that asks.
-        arguments: Fields of the form that are its arguments, in order; `ids` may be several.
-        bound: Options without which nothing is done: what the person has seen.
-        flags: Options that are always given, because nobody waits at a terminal.
+        arguments: The fields of the form that are its arguments, in order; `ids` may be several.
+        bound: The options without which nothing is done: they say what the person has seen.
+        flags: The options that are always given, because nobody waits at a terminal.
         is_destructive: True if it can't be undone, so that the person types how many it will be.
     """
 
@@ -234,7 +234,7 @@ class StartedCommand:
         is_dry_run: True if it changes nothing.
         at_most: The number that the person has typed; None = the act asks for none.
         code: The exit code; None = the command has not ended.
-        lines: The last ones that it has said.
+        lines: The last lines that it has written to stderr.
         document: The JSON document that it printed, with the first rows only.
     """
 

@@ -131,7 +131,7 @@ class PageRoute(NamedTuple):
     """An address of the console, with its handler.
 
     Args:
-        title: In the menu; "" = it is not there.
+        title: The title in the menu; "" = it is not there.
         key: The letter that opens it after `g`.
     """
 

@@ -45,8 +45,8 @@ SPANS: Final[Mapping[str, tuple[str, int, int]]] = {
     "day": (keys.WEEK, KEPT_OF_WEEK // 7, 1),
     "week": (keys.WEEK, KEPT_OF_WEEK, 7),
 }
-"""The list of samples that a plot shows, how many of them, and how far they are apart: with 400
-triggers a sample has 30 KB, and some hundred are enough for a plot."""
+"""For each span of time: the list of samples that a plot shows, how many of them, and how far they
+are apart. With 400 triggers a sample has 30 KB, and some hundred are enough for a plot."""
 
 Found = TypeVar("Found")
 
@@ -87,8 +87,7 @@ class Look:
 
     Attributes:
         judged: The standing and its problems.
-        samples: By span of time, those that a plot shows or, while there are few, all; the oldest
-            first.
+        samples: The samples of a plot by its span of time, the oldest first.
         causes: The causes of all dead letters, the most frequent first.
         outcomes: The newest rows of the outcome log, the newest first.
         records: The records of the quarantine, in no order.

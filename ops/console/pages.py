@@ -319,7 +319,7 @@ def _plot(
     Args:
         title: The name of the measure.
         kind: `good`, `bad` or `calm`.
-        points: Times (ms) with values, the oldest first; None = not known.
+        points: The times (ms) with their values, the oldest first; None = not known.
         unit: The unit behind a value, such as ` ms`.
     """
     known = [(at_ms, value) for at_ms, value in points if value is not None]
@@ -353,10 +353,10 @@ def plots_of(
     """Yield the plots of everything, of a destination, or of a trigger.
 
     Args:
-        samples: The oldest first.
+        samples: The samples, the oldest first.
         gates: The destinations, with the rate that their gates allow now.
-        destination: The only one that counts; "" = all.
-        trigger: The only one that counts, of which only outcomes are sampled; "" = all.
+        destination: The only destination that counts; "" = all.
+        trigger: The only trigger that counts, of which only outcomes are sampled; "" = all.
     """
     allowed = sum(gate.rate for name, gate in gates.items() if destination in ("", name))
     counts = list({one.at_ms: _measures(one, destination, trigger) for one in samples}.items())

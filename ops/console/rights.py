@@ -90,7 +90,7 @@ def _key(password: str, salt: bytes, cost: int, block: int, lanes: int) -> bytes
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """The person who looks; "" = nobody has to sign in here.
+    """A person who looks at the console; the name "" = nobody has to sign in here.
 
     Args:
         epoch: The epoch that the cookie of the session has; None = no cookie has named the person.
@@ -233,8 +233,8 @@ class Rights:
         """Return the cookie of a new session; "" if name or password is wrong.
 
         Args:
-            name: That was typed.
-            password: That was typed.
+            name: The name that was typed.
+            password: The password that was typed.
             epoch: A function that returns the epoch of a person's sessions.
         """
         user = self.section.users.get(name)

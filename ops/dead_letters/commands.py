@@ -87,7 +87,7 @@ class Expiry(NamedTuple):
     """The permission to discard letters that were kept for long enough.
 
     Attributes:
-        before_ms: They have died before.
+        before_ms: The time before which they have died.
         until_ms: The end of the permission, by Redis' clock.
     """
 
@@ -184,7 +184,7 @@ class DeadLetters(Kept[StoredDeadLetter]):
         audiences: AudienceStore | None,
         expiry: Expiry | None = None,
     ) -> Iterator[int]:
-        """Replay letters step by step, or discard them for good where no audiences are given.
+        """Replay dead letters step by step, or discard them for good where no audiences are given.
 
         Yields how many letters each step took. An event without the id of its audience gets it, if
         it is known by now.

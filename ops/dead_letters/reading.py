@@ -102,7 +102,7 @@ def walk_deaths(
     Args:
         client: Redis, which looks through the letters.
         partitions: The partitions to look in.
-        wanted: Chooses the letters that may match; `matches` says whether one does.
+        wanted: The filter that dead letters may match; `matches` says whether one does.
         behind: The cursor of the last death that is known already; "" = none is.
     """
     partitions = [one for one in partitions if wanted.destination in ("", one.destination)]

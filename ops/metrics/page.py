@@ -256,7 +256,7 @@ class MetricsPage(Collector):
     """The page of metrics, made anew from Redis at each scrape.
 
     Args:
-        client: Of its own, with short timeouts.
+        client: The client of the page alone, with short timeouts.
     """
 
     client: Redis
@@ -338,8 +338,8 @@ def build_metrics_app(text: Callable[[], bytes], token: str) -> Starlette:
     """Return the application of `segrelay metrics`.
 
     Args:
-        text: Returns the page. Called from a thread.
-        token: That a reader has to send; "" = anybody may read.
+        text: A function that returns the page. Called from a thread.
+        token: The token that a reader has to send; "" = anybody may read.
     """
 
     async def answer(request: Request) -> Response:

@@ -97,7 +97,7 @@ def opened(
 
     Args:
         ready_seconds: The longest wait; None = the usual time.
-        patient: Wait as long again whenever Sentinels name no master.
+        patient: True if it waits as long again whenever Sentinels name no master.
 
     Raises:
         ConfigurationInvalid: With every problem.
@@ -123,7 +123,7 @@ def compared(
         settings: The configuration.
         url: See `connect`.
         wait_seconds: The longest wait for another master, if its master was lost since then.
-        patient: See `opened`.
+        patient: True if it waits as long again whenever Sentinels name no master.
 
     Raises:
         RedisUnavailable: There was no other master in time.
@@ -144,7 +144,7 @@ def insist(
     """Repeat a step of a command while Redis is away, and tell the person who waits.
 
     Args:
-        action: Safe to repeat, since nobody knows how much of it took effect.
+        action: The step, which is safe to repeat: nobody knows how much of it took effect.
         also: Further errors after which it is repeated.
 
     Raises:
@@ -264,7 +264,7 @@ class Reads:
 
 @dataclass(frozen=True, slots=True)
 class Acts(Reads):
-    """The same for a command that does something which the audit keeps."""
+    """The configuration and a connection, for a command whose act the audit keeps."""
 
     why: Why = ""
 
@@ -275,7 +275,7 @@ class Acts(Reads):
 
 @dataclass(frozen=True, slots=True)
 class Asks(Acts):
-    """The same for a command that asks before it does something."""
+    """The configuration and a connection, for a command that asks before it does something."""
 
     yes: Yes = False
 
@@ -354,9 +354,9 @@ def perform(
     Args:
         client: Redis.
         act: The act.
-        steps: Does all of it; called again if Redis was away meanwhile, so that it has to go on
-            from wherever it was interrupted.
-        is_counted: The act says to how many it was done.
+        steps: A function that does all of it. It is called again if Redis was away meanwhile, and
+            then goes on from wherever it was interrupted.
+        is_counted: True if the act says to how many things it was done.
 
     Raises:
         RedisUnavailable: Redis was away for too long; the message says what to do.

@@ -117,8 +117,9 @@ class PartitionSnapshot(NamedTuple):
     """The counts and waiting streams of one partition at one moment.
 
     Attributes:
-        now_ms: Redis' clock.
-        counts: Fields as `skipped|vip-enter|duplicate`, each before its number; see `sum_counts`.
+        now_ms: The time by Redis' clock.
+        counts: The fields, such as `skipped|vip-enter|duplicate`, each followed by its number; see
+            `sum_counts`.
     """
 
     partition: PartitionKeys
@@ -246,7 +247,7 @@ class Requests:
     """The answers to the requests of a destination, and the times that they and deliveries took.
 
     Args:
-        users: User objects in all of them.
+        users: The number of user objects in all requests.
         delivery_times: By kind of lane, and by the beginning that they are counted from.
     """
 
@@ -270,10 +271,11 @@ class Totals:
     Args:
         by_trigger: By trigger and kind of lane: the tally by kind, or by kind and reason as in
             `skipped|asserted`.
-        by_job: By job and destination.
+        by_job: The tally by kind, by job and destination.
         waits: By trigger and kind of lane.
-        lanes: By lane; each job has one.
-        measures: By destination, the counts as `segrelay.worker.contract.outcomes` names them.
+        lanes: The deliveries that wait, by lane; each job has a lane.
+        measures: The counts of requests and times by destination, as
+            `segrelay.worker.contract.outcomes` names them.
     """
 
     now_ms: int = 0

@@ -58,8 +58,9 @@ class LedgerLine(NamedTuple):
     """The last delivery of one trigger for one audience of a profile.
 
     Attributes:
-        tried_us: Newest time tried without a sure answer; 0 = none.
-        raised: The newest time is of a state event that told what was known, so nothing was sent.
+        tried_us: The newest time (µs) tried without a sure answer; 0 = none.
+        raised: True if the newest time is of a state event that told what was known, so nothing was
+            sent.
     """
 
     audience: str

@@ -38,8 +38,8 @@ class WaitingEntry(NamedTuple):
     """A waiting delivery, as an entry of a stream.
 
     Attributes:
-        header: None where it can't be read.
-        profile: Packed, see `events.decode_profile`.
+        header: The header; None where it can't be read.
+        profile: The packed profile, see `events.decode_profile`.
     """
 
     stream: Stream
@@ -58,11 +58,11 @@ class Filter:
     """A filter for what waits and other kept things; an empty one matches all.
 
     Args:
-        job: The job that published them.
+        job: The name of the job that published them; "" = any.
         ids: The ids of dead letters; with any, nothing else counts.
-        containing: A text in the message or the answer, as they are shown masked; only dead
-            letters are chosen by it.
-        digests: Hex, of the profiles; none = any.
+        containing: The text that stands in the message or the answer, as they are shown masked;
+            only dead letters are chosen by it. "" = any.
+        digests: The digests (hex) of the profiles; none = any.
         since_ms: The earliest time of death, or of the last arrival in the quarantine.
         until_ms: The end of these times; 0 = no limit.
         older_than_ledger: True if a replay takes also what is older than the ledger remembers.
@@ -222,7 +222,7 @@ class Delays:
         """Return the delays without those that older editions of triggers have caused.
 
         Args:
-            editions: The newest ones, by trigger.
+            editions: The newest editions, by trigger.
         """
 
         def holds(trigger: str, one: Wait | Backoff) -> bool:

@@ -82,7 +82,7 @@ AlertKind = Literal["problem", "problem_lasts", "problem_over"]
 
 
 class PostResult(NamedTuple):
-    """The reason why a message was not taken; "" = it was. In doubt = it may have been."""
+    """The result of posting a message: why it was not taken ("" = it was), or in doubt."""
 
     failure: str = ""
     is_in_doubt: bool = False
@@ -226,7 +226,7 @@ class Announcer:
     """Judges health and sends messages, round after round, in a thread of its own.
 
     Args:
-        client: Of its own, with short timeouts.
+        client: The client of its thread alone, with short timeouts.
         outage: The table of this process about Redis being away.
     """
 
@@ -348,7 +348,8 @@ def start_announcer(settings: Settings, *, only_watches: bool = False) -> Announ
 
     Args:
         settings: The settings with which the process was started.
-        only_watches: The process does not work by its configuration, so it may take a newer one.
+        only_watches: True if the process does not work by its configuration, so that it may take a
+            newer one.
 
     The thread ends with its process, which lets it finish the message that it is sending.
     """
@@ -374,8 +375,8 @@ def body_of(
 
     Args:
         kind: The kind of message.
-        one: The problem.
-        settings: Of messages.
+        one: The problem that the message is about.
+        settings: The settings of messages, `[operate.notify]`.
         docs_url: The address of docs/operating.md, or of a copy; "" = no message has a link.
     """
     problem = one.problem

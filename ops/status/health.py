@@ -219,9 +219,12 @@ class StopRule(NamedTuple):
     """The problem that a state of a destination, trigger or job is.
 
     Attributes:
-        severity: None = ill if it lasts, or if live deliveries are late; else it needs a look.
-        command: `{}` is the name of what is stopped, `{template}` its template.
-        message: `{}` is the reason, behind which stands what to do that no command does.
+        severity: The problem's severity; None = ill if it lasts or live deliveries are late, else
+            it needs a look.
+        command: The command that helps, with `{}` for the name of what is stopped and `{template}`
+            for its template.
+        message: The message, with `{}` for the reason, and behind it what to do that no command
+            does.
     """
 
     name: str

@@ -30,7 +30,7 @@ class HealthProblem:
     """A problem that an operator has to see.
 
     Args:
-        name: Stable, the same in every output; docs/operating.md lists them.
+        name: The stable name, the same in every output; docs/operating.md lists all names.
         subject: The destination, trigger, job … that has it; "" = all of segrelay.
         message: The cause, and what to do that no command does, in words.
         command: The command that shows or mends the problem, to be copied as it is. Several are
@@ -119,7 +119,8 @@ def settled_of(counts: Mapping[str, int], part: str = "settled") -> int:
 
     Args:
         counts: The counts of a sample, by the names that `progress.lua` gives them.
-        part: All (`settled`), those of no job (`live`) or of all (`jobs`), or `job|NAME`.
+        part: The deliveries that count: all (`settled`), those of no job (`live`), of all jobs
+            (`jobs`), or of one (`job|NAME`).
     """
     jobs = sum(count for name, count in counts.items() if name.startswith("job|"))
     parts = {"live": counts.get("settled", 0) - jobs, "jobs": jobs}
@@ -132,9 +133,9 @@ def per_second(
     """Return how many deliveries were settled a second lately; None = not known.
 
     Args:
-        samples: The newest first.
+        samples: The samples, the newest first.
         part: The part that is counted; see `settled_of`.
-        destination: The only one that counts; "" = all.
+        destination: The only destination that counts; "" = all.
     """
     if len(samples) < 2:  # noqa: PLR2004 - a rate is between two
         return None

@@ -108,10 +108,10 @@ class Condition:
 
     Args:
         state: A word or two, the same in every output.
-        reason: A word for machines, or the reason in words.
+        reason: The reason as a word for machines, or in words.
         message: The reason in words where `reason` is a word; else "".
-        since_ms: By Redis' clock; None = not known.
-        by: The person; "" = nobody, `segrelay` = it stopped by itself.
+        since_ms: The time of its begin, by Redis' clock; None = not known.
+        by: The person who did it; "" = nobody, `segrelay` = it stopped by itself.
         is_lasting: True after so many tries that somebody has to look.
     """
 
@@ -163,7 +163,7 @@ class DestinationStanding:
     """A destination: its state, its gate, and the answers to its requests.
 
     Args:
-        rate: Requests a minute that may be sent now; 0 = none was ever sent.
+        rate: The number of requests a minute that may be sent now; 0 = none was ever sent.
         factor: The share of the rate that slow-downs have left, 0 to 1.
         failing: The triggers for which alone its circuit breaker is open; none = for all.
     """
@@ -181,10 +181,10 @@ class TriggerStanding:
     """A trigger: its state, its deliveries, and its template.
 
     Args:
-        destination: "" = the configuration does not name the trigger.
-        by_lane: Its counts by kind of lane.
-        waits: By kind of lane.
-        oldest_live_ms: Its oldest live delivery; None = none waits.
+        destination: The destination's name; "" = the configuration does not name the trigger.
+        by_lane: The trigger's counts by kind of lane.
+        waits: The deliveries that wait, by kind of lane.
+        oldest_live_ms: The time of its oldest live delivery, by Redis' clock; None = none waits.
         versions: The versions of its template that workers' processes have reported.
         refused: The reason why a change of the template is not used; "" = there is none.
     """
@@ -204,8 +204,8 @@ class JobStanding:
     """A backfill, or the lane of one that Redis does not know: its state, deliveries and rows.
 
     Args:
-        at: Its counts at each destination that it delivers to.
-        refused: Rows and events that could not be placed.
+        at: The job's counts, by destination that it delivers to.
+        refused: The number of rows and events that could not be placed.
         watch: The watch that goes on with it by itself; "" = none does.
     """
 
@@ -222,7 +222,7 @@ class WaitingResponses(NamedTuple):
     """The outcomes that wait for response streams, and those that were dropped.
 
     Attributes:
-        oldest_ms: The time of the oldest, by Redis' clock; None = none waits.
+        oldest_ms: The time of the oldest outcome, by Redis' clock; None = none waits.
     """
 
     waiting: int = 0
@@ -235,7 +235,8 @@ class DifferingFile:
     """A template file that is not the same at all workers.
 
     Args:
-        workers_by_digest: "" = these lack it.
+        workers_by_digest: The names of workers by the digest of their file; under "" those that
+            lack it.
     """
 
     workers_by_digest: Mapping[str, Sequence[str]]
@@ -248,7 +249,7 @@ class RedisStanding:
 
     Args:
         full: The reason why it accepts no more events; "" = it does.
-        used, most: Bytes; most = 0 without a limit.
+        used, most: The bytes of memory that are used and allowed; most = 0 without a limit.
         takes_writes: False while it refuses them because of its disk.
         clock_ahead_seconds: The lead of this machine's clock over that of Redis.
         uptime_seconds: The time since the youngest of its servers was started.
@@ -290,15 +291,15 @@ class Standing:
     """Everything that the status shows and by which health is judged.
 
     Args:
-        now_ms: Redis' clock.
-        counts: Over all triggers.
-        delays: By partition.
-        refused_destinations: See `read_refused`.
-        quarantined: Records in the quarantine.
+        now_ms: The time by Redis' clock.
+        counts: The counts over all triggers.
+        delays: The delayed work, by partition.
+        refused_destinations: The destinations that can't be registered, see `read_refused`.
+        quarantined: The number of records in the quarantine.
         seen: The time (ms) at which a process of each kind was last seen; see `read_seen`.
         alerts_fail: The reason why messages about problems are not taken; None = they are.
-        streams: What waits, by partition, lane and trigger.
-        unreadable: Records that can't be read, in words; see `read_record`.
+        streams: The streams in which deliveries wait, one for each partition, lane and trigger.
+        unreadable: The names of records that can't be read, in words; see `read_record`.
     """
 
     settings: Settings
@@ -494,8 +495,8 @@ class WatchedFile:
     A file that was changed holds from when a worker or receiver was started with it.
 
     Args:
-        settings: As they are in use.
-        may_change: False for a process that works by what it was started with.
+        settings: The settings that are in use.
+        may_change: False if the process works by what it was started with.
     """
 
     settings: Settings
@@ -760,9 +761,9 @@ class Shared(Generic[_S]):
     """A value that all who ask share: it is read anew when somebody asks, and it is old.
 
     Args:
-        read: Reads the value.
-        fresh_seconds: The time for which it is fresh; more of it where reading takes long.
-        changed_at: Returns the time of the last change that was made here.
+        read: A function that reads the value.
+        fresh_seconds: The time for which the value is fresh; longer where reading takes long.
+        changed_at: A function that returns the time of the last change that was made here.
     """
 
     read: Callable[[], _S]

@@ -110,11 +110,11 @@ class TemplateReport:
     """The check of one template.
 
     Args:
-        template: Relative to the templates folder.
-        content_hash: "" where it does not load.
-        renders: For each case what came out, in words.
-        findings: In the order of finding.
-        not_compiled: Because of what only Jsonnet renders it; "" where it is compiled, too.
+        template: The path, relative to the templates folder.
+        content_hash: The version's hash; "" where the template does not load.
+        renders: The result of each case, in words, by the case's label.
+        findings: The findings, in the order in which they were found.
+        not_compiled: The reason why only Jsonnet renders it; "" where it is compiled, too.
         language: The language that it is written in; one other than Jsonnet has a single engine.
     """
 
@@ -219,9 +219,9 @@ def placed(finding: Finding, template: str, bundle: Bundle | None) -> Finding:
     """Return a finding with its place; the message does not repeat the place.
 
     Args:
-        finding: About a field of the body that its message names, or about none.
+        finding: The finding, about a field of the body that its message names, or about none.
         template: The template's name.
-        bundle: None where it does not load.
+        bundle: The template with its imports; None where it does not load.
     """
     file, line, column = finding.file or template, finding.line, finding.column
     message = finding.message

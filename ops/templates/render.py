@@ -137,7 +137,7 @@ def preview_named(workspace: Workspace, template: str, what: str, trigger: str) 
     Args:
         workspace: The folder of the templates, with its configuration.
         template: The path below that folder.
-        what: A file, or the id of a dead letter.
+        what: The path of a file, or the id of a dead letter.
         trigger: A trigger's name; "" = the one that uses the template, by the event's direction.
     """
     settings, path = workspace.settings, Path(what)

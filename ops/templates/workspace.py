@@ -61,10 +61,10 @@ class Case:
     """A sample to render, or a case of a test.
 
     Args:
-        label: Its kind and name, e.g. `enter` or `trigger vip-enter`.
-        profile: With one entry in `segment_events`.
+        label: The case's kind and name, e.g. `enter` or `trigger vip-enter`.
+        profile: The profile, with one entry in `segment_events`.
         settings: The trigger's settings.
-        document: The case as its file holds it.
+        document: The case as its file holds it; {} of a sample.
     """
 
     label: str
@@ -83,7 +83,7 @@ class Workspace:
     """A templates folder, with the configuration that uses it.
 
     Args:
-        settings: None where the folder was named and no configuration is read.
+        settings: The configuration; None where the folder was named and no configuration is read.
     """
 
     folder: Path

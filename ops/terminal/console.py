@@ -244,9 +244,10 @@ def table(
     """Print a table on stdout: fitted to a terminal, one line a row elsewhere.
 
     Args:
-        columns: See `segrelay.ops.terminal.tables`.
-        rows: Their cells; whole numbers get separators of thousands.
-        ill: Numbers of the rows, from 0, that somebody has to look at; red where there are colours.
+        columns: The columns, see `segrelay.ops.terminal.tables`.
+        rows: The rows' cells; whole numbers get separators of thousands.
+        ill: The indexes of the rows, from 0, that somebody has to look at; red where there are
+            colours.
     """
     cells = [[printable(_cell(value)) for value in row] for row in rows]
     header, *blocks = laid_out(columns, cells, screen_width() if sys.stdout.isatty() else None)

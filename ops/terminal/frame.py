@@ -54,9 +54,9 @@ class Table:
     """A table in the text of a result.
 
     Args:
-        columns: See `segrelay.ops.terminal.tables`.
-        rows: Their cells; whole numbers get separators of thousands.
-        ill: Numbers of the rows, from 0, that somebody has to look at.
+        columns: The columns, see `segrelay.ops.terminal.tables`.
+        rows: The rows' cells; whole numbers get separators of thousands.
+        ill: The indexes of the rows, from 0, that somebody has to look at.
     """
 
     columns: TableColumns
@@ -70,8 +70,8 @@ class Result:
     Args:
         document: The output with --json.
         text: The lines and tables of the output without it.
-        notes: Lines on stderr that are not part of the result.
-        exit_code: 1 = something failed or differs.
+        notes: The lines on stderr that are not part of the result.
+        exit_code: The exit code; 1 = something failed or differs.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ def framed(
 
     Args:
         words: The words of the command without `segrelay`, such as `dlq replay`.
-        command: See above.
+        command: The function, whose parameters are what it needs, and which returns a `Result`.
         completed: The completions of parameters' values.
     """
     hints = get_type_hints(command, include_extras=True)
@@ -193,10 +193,12 @@ class LazyCommand:
     """One line of the table of commands, with the module that implements it.
 
     Args:
-        target: `module:attribute`; a function is one command, a `typer.Typer` a group. A function
-            that has a parameter `ctx` takes options that it does not declare (`ctx.args`).
-        summary: At most 25 characters, so that the help of the whole program fits one screen.
-        examples: Command lines, shown at the end of its help.
+        target: The command as `module:attribute`; a function is one command, a `typer.Typer` a
+            group. A function that has a parameter `ctx` takes options that it does not declare
+            (`ctx.args`).
+        summary: The summary, at most 25 characters, so that the help of the whole program fits one
+            screen.
+        examples: The command lines that its help shows at its end.
     """
 
     target: str
@@ -254,7 +256,7 @@ class LazyGroup(TyperGroup):
         table: The commands by their names.
         columns: The parts of the table in the left and in the right column of the help.
         closing: The last lines of the help.
-        completed: The completions; see above.
+        completed: The completions of parameters' values, see `Completed`.
         instead: Advice for the names of commands that people look for and that there are not.
     """
 

@@ -96,9 +96,9 @@ def needs_extra(module: str, extra: str, what: str) -> None:
     """Refuse what can't be done because a package of an extra is not installed.
 
     Args:
-        module: The package's module.
+        module: The name of the package's module.
         extra: The name of the extra.
-        what: What needs it: a command or a section of the configuration.
+        what: The command or the section of the configuration that needs it.
     """
     if find_spec(module) is None:
         raise UsageWrong(

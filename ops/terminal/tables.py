@@ -29,8 +29,8 @@ class TableColumn:
     """A column of a table.
 
     Args:
-        kind: `name` is never broken; a `number` is set to the right; a `count` too, and left out
-            if it is zero in every row; `words` may be wrapped.
+        kind: The kind of its cells: a `name` is never broken; a `number` is set to the right; a
+            `count` too, and left out if it is zero in every row; `words` may be wrapped.
     """
 
     title: str
@@ -66,8 +66,8 @@ def laid_out(columns: TableColumns, rows: Rows, width: int | None) -> list[list[
     """Return the printed lines of the header, and those of each row.
 
     Args:
-        columns: From the most important one to the least.
-        rows: Cells as they may be shown.
+        columns: The columns, from the most important one to the least.
+        rows: The rows' cells, as they may be shown.
         width: The width of the screen; None = every column, and one line for a row.
     """
     typed = [each if isinstance(each, TableColumn) else TableColumn(each) for each in columns]
