@@ -141,9 +141,9 @@ class ScriptFailed(NamedTuple):
     """An error that QuickJS reports.
 
     Attributes:
-        message: With the kind of error: `TypeError: cannot read property 'x' of null`.
-        line: In the template, 1-based; 0 where it is not known.
-        is_ended: The call ran out of time or memory.
+        message: The message with the kind of error: `TypeError: cannot read property 'x' of null`.
+        line: The number of the line in the template, from 1; 0 where it is not known.
+        is_ended: True if the call ran out of time or memory.
     """
 
     message: str

@@ -48,7 +48,7 @@ class Accelerator:
     """The compiled form of one template, and whether it is trusted.
 
     Args:
-        name: Name of the template.
+        name: The name of the template.
         form: The compiled template, or the reason why there is none.
     """
 

@@ -49,7 +49,8 @@ class LibraryFunction:
     """A function of the library.
 
     Args:
-        run: Gets profile, settings, and a handle for each parameter, or `MISSING`.
+        run: The Python function, which gets profile, settings, and a handle or `MISSING` for each
+            parameter.
         names: the parameters' names.
         required: the number of parameters without a default.
         gives: the kind of the result, where it is always the same.
@@ -82,15 +83,17 @@ class Library:
     """Files that all templates may import; one of them tells a template of the event.
 
     Args:
-        folder: Its files are found behind those of the templates folder.
+        folder: The folder of its files, which are looked for behind those of the templates folder.
         event_file: The file whose value depends on the event, such as `event.libsonnet`. An import
             with this last segment means it, whatever the path. It calls the native functions
             `profile` and `settings`, each of which returns a JSON text.
         inner_file: The source that yields the same value in two steps: a function of the settings,
             which returns a function of the profile. No template may import it.
-        functions: Returns the functions of `event_file` in Python, for compiled templates.
-        samples: Returns profiles for which both forms of a template are compared as it is loaded.
-        languages: Languages of templates beside Jsonnet, by the ending of their files.
+        functions: A function that returns the functions of `event_file` in Python, for compiled
+            templates.
+        samples: A function that returns profiles for which both forms of a template are compared as
+            it is loaded.
+        languages: The languages of templates beside Jsonnet, by the ending of their files.
     """
 
     folder: Path
@@ -125,8 +128,8 @@ class SourceFile:
     """A file of a bundle.
 
     Args:
-        text: The source.
-        is_code: True for code, which is evaluated; else it is imported as text only.
+        text: The text of the file.
+        is_code: True if it is code, which is evaluated; else it is imported as text only.
         targets: The names under which the bundle holds its imports, in their order.
     """
 
@@ -157,8 +160,8 @@ class Bundle:
     """A template and everything that it imports.
 
     Args:
-        content_hash: Over names and texts; the library is not part of it unless imported.
-        parts: Templates that are rendered one by one into an object: for each of its fields the
+        content_hash: The hash over names and texts; the library is not part of it unless imported.
+        parts: The templates that are rendered one by one into an object: for each of its fields the
             name of a file, or an object of these.
     """
 
@@ -213,7 +216,7 @@ class TemplateFolder:
         """Read a template and, transitively, its imports.
 
         Args:
-            template: Relative to the templates folder.
+            template: The path, relative to the templates folder.
 
         Raises:
             TemplateBroken: A file is missing, outside, not text, or nested too deep.
@@ -431,7 +434,7 @@ class UsedFiles:
     """Digests of the files of a folder that templates use, renewed when the folder changes.
 
     Args:
-        templates: Names of templates; one that is a JSON object names several.
+        templates: The names of templates; one that is a JSON object names several.
     """
 
     def __init__(self, folder: Path, templates: Iterable[str]) -> None:

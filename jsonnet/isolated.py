@@ -61,9 +61,10 @@ class DiedAt:
     """The process ended before it had rendered every row.
 
     Args:
-        row: Index of the row that it was at; alone to blame, if it dies there alone again.
+        row: The index of the row that it was at; that row is to blame if the process dies of it
+            alone.
         cause: `time` for the limit on seconds, `crash` for anything else (memory, a fault).
-        results: Of the rows before.
+        results: The results of the rows before that one.
         by_others: True if it could not begin, was ended from outside, or got no processor: the row
             may be as good as any.
     """
@@ -89,9 +90,10 @@ def render_isolated(
         bundle: The template, as it was when it was read.
         rows: The events.
         engine: The engine, see `Renderer.render`.
-        seconds: Processor time for all rows, rounded up to whole ones.
-        memory_bytes: Address space of the process; 256 MB are enough to begin with.
-        gives_up: Asked all the time; once it says yes the process is ended, by others.
+        seconds: The processor time for all rows, rounded up to whole seconds.
+        memory_bytes: The address space of the process, which takes 256 MB to begin with.
+        gives_up: A function that says whether to end the process, which then counts as ended by
+            others.
 
     Raises:
         TemplateBroken: The engine does not parse the template.

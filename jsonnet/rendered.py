@@ -17,9 +17,9 @@ class TemplateBroken(Exception):  # noqa: N818 - says what is broken
 
     Args:
         message: the fault and its place, with a hint where there is one.
-        file: Relative to the templates folder; "" if it is about no file.
-        line: 1-based; 0 where the engine names no place.
-        column: 1-based; 0 where the engine names no place.
+        file: The path, relative to the templates folder; "" if it is about no file.
+        line: The number of the line, from 1; 0 where the engine names no place.
+        column: The number of the column, from 1; 0 where the engine names no place.
     """
 
     def __init__(self, message: str, file: str = "", line: int = 0, column: int = 0) -> None:
@@ -37,8 +37,8 @@ class Row(NamedTuple):
     """One event to render.
 
     Attributes:
-        profile: JSON object of the profile, with exactly one entry in `segment_events`.
-        settings: Of its trigger, for the template's `jobConfGet`.
+        profile: The profile's JSON text, with exactly one entry in `segment_events`.
+        settings: The settings of its trigger, for the template's `jobConfGet`.
         time_us: The time of the event, in µs since 1970, the only clock of a template; 0 = the time
             of its entry in `segment_events`.
     """
@@ -60,7 +60,7 @@ class Rendered:
     """The value of the template for one event.
 
     Args:
-        body: Minified JSON: an object, or a string where the template yields a URL.
+        body: The minified JSON: an object, or a string where the template yields a URL.
         value: The parsed body, with its keys in any order; `UNREAD` if only its text is known.
     """
 
@@ -87,9 +87,9 @@ class TemplateFailed:
     """The template failed for this event.
 
     Args:
-        message: The engine's, one line, without what it says of the event.
-        file: As a person would write it; "" where no engine names a place.
-        line: 1-based; 0 where no engine names a place.
+        message: The engine's message in one line, without what it says of the event.
+        file: The file as a person would write it; "" where no engine names a place.
+        line: The number of the line, from 1; 0 where no engine names a place.
     """
 
     message: str
@@ -112,8 +112,8 @@ class Template:
     """The identity of a loaded template.
 
     Args:
-        name: Relative to the templates folder.
-        content_hash: Over its source and everything that it imports; 12 hex digits.
+        name: The path, relative to the templates folder.
+        content_hash: The hash over its source and everything that it imports, 12 hex digits.
     """
 
     name: str

@@ -64,7 +64,7 @@ class Renderer:
     Args:
         templates_folder: The folder that holds the templates.
         library: The files that all templates may import.
-        compiles: Templates are compiled to Python, too; without it only the engine renders.
+        compiles: True if templates are compiled to Python, too; else only the engine renders.
     """
 
     def __init__(self, templates_folder: Path, library: Library, *, compiles: bool = True) -> None:
@@ -124,7 +124,7 @@ class Renderer:
         """Render events; the results have the rows' order and number.
 
         Args:
-            template: From this renderer's `load`.
+            template: The template, as `load` of this renderer has returned it.
             rows: The events, of whichever triggers.
             engine: `auto` uses the compiled form where there is one that is trusted; `jsonnet` only
                 the engine of record.
@@ -235,9 +235,9 @@ class _JsonnetTemplate:
     engines: TemplateEngines
     accelerator: Accelerator
     locations: dict[str, tuple[str, int] | None] = field(default_factory=dict)
-    """File and line, by kind of message, as the reference implementation says; None = unknown."""
+    """The place of a failure, by kind of message, as the reference engine says; None = unknown."""
     tries: Counter[str] = field(default_factory=Counter)
-    """Questions to it by kind of message: on a busy machine it may not answer in time."""
+    """The questions to that engine, by kind of message: a busy machine may not answer in time."""
 
     @classmethod
     def of(cls, name: str, bundle: Bundle, *, compiles: bool) -> _JsonnetTemplate:

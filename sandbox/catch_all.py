@@ -84,8 +84,8 @@ class CaughtRequest:
 
     Attributes:
         endpoint: The destination's name.
-        headers: Without the values of those that hold credentials.
-        body: Parsed, where it is JSON or a form.
+        headers: The headers, without the values of those that hold credentials.
+        body: The body, parsed where it is JSON or a form.
         problem: The reason why it was refused; "" = it was not.
     """
 

@@ -24,8 +24,8 @@ class Reply:
     """The sandbox's answer to one request.
 
     Attributes:
-        headers: Without the length, which the server adds.
-        failed: Positions in `users` of those that were refused.
+        headers: The headers without the length, which the server adds.
+        failed: The positions in `users` of those that were refused.
     """
 
     status: int
@@ -146,7 +146,7 @@ class SlidingWindow:
     """The times of requests in a sliding window, and the largest number in any window.
 
     Attributes:
-        highest: The most that any window held since the start.
+        highest: The largest number of requests that any window held since the start.
     """
 
     def __init__(self) -> None:

@@ -43,7 +43,7 @@ class _Home(NamedTuple):
 
     Attributes:
         country: The country as the source writes it, which is not always a code.
-        phones: Beginnings of numbers that are kept for fiction, with how many digits follow.
+        phones: The beginnings of numbers that are kept for fiction, with how many digits follow.
     """
 
     country: str
@@ -264,7 +264,7 @@ def payloads(
 
     Args:
         happened: The events in the order in which they are sent.
-        profile_bytes: Padded to that.
+        profile_bytes: The size to which profiles are padded, in bytes.
         fields: The fewest fields of a profile; added ones share its size.
     """
     for number, event in enumerate(happened):

@@ -74,8 +74,8 @@ class AnswerRule(SandboxTable):
     """An answer to requests of one kind; the first rule that fits a request counts.
 
     Attributes:
-        endpoint: The destination's name; "" is every one.
-        times: The number of requests that it is for; 0 = all.
+        endpoint: The destination's name; "" = every destination.
+        times: The number of requests that the rule is for; 0 = all.
     """
 
     endpoint: str = ""
@@ -120,9 +120,9 @@ class FailureRule(SandboxTable):
     """A rule that makes some requests fail.
 
     Attributes:
-        message: Text of the answer, in the shape of a denial; "" gives the usual one.
+        message: The text of the answer, in the shape of a denial; "" = the usual one.
         applied: True if the request takes effect all the same.
-        html: Answer with a page, as something in front of Insider does.
+        html: True if it answers with a page, as something in front of Insider does.
     """
 
     status: int = Field(default=500, ge=200, le=599)

@@ -70,7 +70,7 @@ class NotCompiled:
     """A template that only Jsonnet renders.
 
     Args:
-        file: Its file; "" if it is about no place.
+        file: The file of the construct that is not compiled; "" if it is about no place.
     """
 
     what: str

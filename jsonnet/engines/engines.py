@@ -127,7 +127,7 @@ class TemplateEngines:
 
         Args:
             events: The profiles.
-            compares: The answers are only compared, so they may be those of rjsonnet.
+            compares: True if the answers are only compared, so that they may be those of rjsonnet.
         """
         quick: dict[int, str | Failure] = {}
         if self.name == "rjsonnet":

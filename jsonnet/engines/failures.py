@@ -37,11 +37,12 @@ class Failure:
     """The failure of a template for one event, as an engine reports it.
 
     Args:
-        message: Without place; at most 300 characters; one line, except an assert's.
-        asserted: An `assert` failed (only rjsonnet tells).
-        file: As a person would write it; "" where the engine gives no place.
-        line: 1-based, 0 where the engine gives none.
-        column: 1-based, 0 where the engine gives none.
+        message: The message without its place, at most 300 characters; one line, except an
+            assert's.
+        asserted: True if an `assert` failed (only rjsonnet tells).
+        file: The file as a person would write it; "" where the engine gives no place.
+        line: The number of the line, from 1; 0 where the engine gives none.
+        column: The number of the column, from 1; 0 where the engine gives none.
     """
 
     message: str
@@ -74,7 +75,7 @@ def read(text: str, headed: AbstractSet[str] = frozenset()) -> Failure:
 
     Args:
         text: The engine's error message.
-        headed: Names of files that begin with a line of ours.
+        headed: The names of files that begin with a line of ours.
     """
     static = _STATIC.match(text)
     if static is not None:

@@ -81,10 +81,10 @@ def judge(
     Args:
         engine: The engine that is asked.
         bundle: The template with its imports.
-        profiles: JSON texts.
-        settings: JSON text of an object.
-        seconds: Processor time for all of them, and a fifth of the longest wait: those that are not
-            done by then nobody can tell.
+        profiles: The profiles, as JSON texts.
+        settings: The settings, as the JSON text of an object.
+        seconds: The processor time for all profiles, and a fifth of the longest wait; of those that
+            are not done by then, the answer is None.
     """
     std_file, lacks = _STD[engine]
     plain = untouched(bundle, std_file, lacks)

@@ -72,7 +72,8 @@ class Rewritten:
     """A bundle whose root is a function of the library.
 
     Args:
-        headed: Files that begin with a line of ours: their line numbers are one too high.
+        headed: The names of files that begin with a line of ours: their line numbers are one too
+            high.
     """
 
     root: str
@@ -207,11 +208,12 @@ class RowsEvaluator:
 
     Args:
         rewritten: The template.
-        resolve: Names of imports by the importer's folder and the path it wrote.
+        resolve: The names of imports, by the importer's folder and the path that it wrote.
         library: The library of the template.
-        reads_failure: Reads an error text of the engine; it is given the files that are headed.
-        snippets: The engine's own function.
-        printed: Code of a function that makes a text of a value.
+        reads_failure: A function that reads an error text of the engine; it is given the files that
+            are headed.
+        snippets: The engine's own function that evaluates a snippet of code.
+        printed: The code of a function that makes a text of a value.
     """
 
     def __init__(

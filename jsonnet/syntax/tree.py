@@ -19,7 +19,7 @@ class Node:
     """An expression.
 
     Args:
-        at: Offset in the source.
+        at: The offset in the source.
     """
 
     at: int
@@ -112,11 +112,11 @@ class Field:
     """A field of an object.
 
     Args:
-        name: A constant where it is not computed.
-        visibility: One to three colons.
+        name: The expression of the name; a constant where it is not computed.
+        visibility: The one to three colons behind the name.
         adds: True if it was written with `+:`.
-        value: A function where it was written as a method.
-        is_computed: The name was written in brackets: it may be null, and sees no `self`.
+        value: The expression of the value; a function where it was written as a method.
+        is_computed: True if the name was written in brackets: it may be null, and sees no `self`.
     """
 
     at: int
@@ -243,8 +243,8 @@ class Import(Node):
     """`import "path"` and its kin.
 
     Args:
-        path: The value of the string.
-        end: Offset behind the string.
+        path: The path that was written.
+        end: The offset behind the path's string.
     """
 
     word: Literal["import", "importstr"]

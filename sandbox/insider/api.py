@@ -210,7 +210,7 @@ class Write:
 
     Attributes:
         keys: The identifiers of each user, as `kind:value`.
-        append: The `append` of the whole body; None if it has none.
+        append: The value of `append` for the whole body; None if it has none.
         objects: The body's own `object_attributes`.
     """
 

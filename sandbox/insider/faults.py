@@ -17,9 +17,9 @@ class Fault:
     """The fault that the sandbox puts into one request, if any.
 
     Attributes:
-        name: The name in the log; "" = no fault.
-        answer: Instead of Insider's own.
-        is_closed: The connection is closed without an answer.
+        name: The fault's name in the log; "" = no fault.
+        answer: The answer in the place of Insider's own; None = Insider's own.
+        is_closed: True if the connection is closed without an answer.
     """
 
     name: str = ""

@@ -45,8 +45,8 @@ class Repeats:
     Remembers two to four million; older ones are forgotten.
 
     Attributes:
-        counts: Receptions again, by the highest fate before.
-        doubled: Numbers of the requests of which something came again, by their fate.
+        counts: The number of bodies or users that came again, by the highest fate before.
+        doubled: The numbers of the requests of which something came again, by their fate.
     """
 
     def __init__(self) -> None:
@@ -105,11 +105,12 @@ class Flight:
 
     Attributes:
         status: The status of the answer; CLOSED without one, None before it.
-        sure: The client has got the whole, well-formed answer.
-        entries: A hash for each user, over its content and the path.
-        events: A hash for each event of each user, if events are tracked.
-        parts: Hashes of events or removals by a user's hash, if events are tracked.
-        touched: `kind:value` or serial of each profile → the hash of its user.
+        sure: True if the client has got the whole, well-formed answer.
+        entries: The hash of each user, over its content and the path.
+        events: The hash of each event of each user, if events are tracked.
+        parts: The hashes of events or removals by their user's hash, if events are tracked.
+        touched: The hash of the user that touched a profile, by the profile's `kind:value` or
+            serial.
     """
 
     number: int
@@ -152,7 +153,7 @@ class Overlap:
 
     Attributes:
         different: The number of shared profiles for which their data differs.
-        late: The first had its answer already, and took effect only later.
+        late: True if the first request had its answer already, and took effect only later.
     """
 
     first: int
@@ -169,7 +170,8 @@ class Journal:
     """The log of requests, which tests and people query.
 
     Args:
-        track_events: Remember events by themselves, whichever user object brought them.
+        track_events: True if events are remembered by themselves, whichever user object brought
+            them.
     """
 
     def __init__(self, *, track_events: bool = False) -> None:

@@ -18,7 +18,7 @@ class InsiderProfile:
     make the garbage collector the slowest part of the sandbox.
 
     Attributes:
-        serial: Counts up; the older profile survives a merge.
+        serial: The profile's number, which counts up; the older profile survives a merge.
         keys: The identifiers by which it is found, as `kind:value`.
     """
 

@@ -33,7 +33,7 @@ class Complaint(NamedTuple):
     """An error of Insider's validation about one user.
 
     Attributes:
-        location: Path within the user, e.g. `events.0.event_name`.
+        location: The path within the user, e.g. `events.0.event_name`.
         rule: The rule as Insider writes it.
     """
 

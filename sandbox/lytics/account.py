@@ -28,7 +28,7 @@ class Move(NamedTuple):
     """A profile that entered or left an audience.
 
     Attributes:
-        at: RFC 3339, with nine fractional digits as Lytics writes them.
+        at: The time, RFC 3339 with nine fractional digits as Lytics writes them.
     """
 
     uid: str

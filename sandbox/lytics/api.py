@@ -34,7 +34,7 @@ class RemoteTemplate:
     """A template at Lytics. Its source is never returned: the real API does not either.
 
     Args:
-        desired_format: Without it the template can't be tested.
+        desired_format: The format of its result; without one the template can't be tested.
     """
 
     id: str

@@ -33,11 +33,11 @@ def bound(
     """Return the assignments for a group of locals, and the scope behind them.
 
     Args:
-        compiles: The compiler.
+        compiles: The compiler of expressions.
         binds: The locals.
-        scope: The names that are known in front of them.
-        users: All that may use them.
-        deep: Users that are surely evaluated are looked at wholly.
+        scope: The names that are known in front of the locals.
+        users: The expressions that may use the locals.
+        deep: True if the users are evaluated to whole JSON values, with all that they contain.
     """
     functions = [bind for bind in binds if isinstance(bind.value, tree.Function)]
     others = [bind for bind in binds if not isinstance(bind.value, tree.Function)]

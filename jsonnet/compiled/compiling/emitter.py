@@ -66,8 +66,8 @@ class KnownFunction:
     """A function that is known when a call is compiled, so that the call needs no checks.
 
     Args:
-        strict: For each parameter, whether every call looks at it.
-        value: Gives it as a value.
+        strict: Whether every call evaluates the argument, by parameter.
+        value: The function that gives the code of the function as a value.
     """
 
     name: str
@@ -135,10 +135,10 @@ class Emitter:
     """Makes names that no template can use, and collects code that is the same for all events.
 
     Args:
-        lines: Assignments that the module begins with.
+        lines: The assignments that the module begins with.
         calls: the number of emitted calls that may be recursive.
-        bodies: Known functions by the names of their code, once they are defined.
-        open: Known functions whose bodies are just being written out in the place of a call.
+        bodies: The known functions by the names of their code, once they are defined.
+        open: The known functions whose bodies are just being written out in the place of a call.
     """
 
     lines: list[str] = field(default_factory=list)
@@ -207,7 +207,7 @@ def taken(name: str, raw: str = "") -> str:
     """Return the code of a value as `take` returns it, without the call where it has no effect.
 
     Args:
-        name: A variable.
+        name: The name of a variable.
         raw: The code of what is assigned to it first; "" = it has its value.
     """
     given = f"({name} := {raw})" if raw else name

@@ -41,11 +41,11 @@ class _Code(NamedTuple):
     """A conversion, such as `%-5.1f`; others than to `%d`, `%f` and `%s` are left to Jsonnet.
 
     Attributes:
-        name: Of the field that it prints; None where values come in order.
-        flags: Of `-#0 +`.
-        width: At least so many characters.
-        precision: None where none is written.
-        kind: The letter, in lower case.
+        name: The name of the field that it prints; None where values come in order.
+        flags: The flags, some of `-#0 +`.
+        width: The least number of characters.
+        precision: The number of digits; None where none is written.
+        kind: The letter of the conversion, in lower case.
     """
 
     name: str | None

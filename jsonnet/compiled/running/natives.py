@@ -20,10 +20,10 @@ class Native:
     """A function of `std`.
 
     Args:
-        run: Gets values, or handles for the parameters in `lazy`.
+        run: The Python function, which gets values, or handles for the parameters in `lazy`.
         names: the parameters' names.
         required: the number of parameters without a default.
-        lazy: Positions whose argument may never be looked at.
+        lazy: The positions of arguments that may never be looked at.
         gives: the kind of the result, where it is always the same.
         calls: True if it calls a function that it is given.
         looks_at_all: True if it looks at the elements of its array, all or up to one that decides.

@@ -48,8 +48,8 @@ class Func:
     """A function of Jsonnet as a value.
 
     Args:
-        run: Takes a value or Lazy for each parameter, or MISSING.
-        required: For each parameter, whether it has no default.
+        run: The Python function, which takes a value, a Lazy or MISSING for each parameter.
+        required: Whether a parameter has no default, for each.
     """
 
     __slots__ = ("names", "required", "run")
@@ -109,9 +109,12 @@ class Layer:
     """The part of an object that one object literal gives to it.
 
     Args:
-        names: By field: which element of what `make` returns, and its colons.
-        make: Gets the object and what `super` means in it, and returns the fields' values.
-        is_checked: Behind them stands one that says whether the asserts of the literal hold.
+        names: The index of each field's value in what `make` returns, and its colons, by the
+            field's name.
+        make: A function that gets the object and the meaning of `super` in it, and returns the
+            fields' values.
+        is_checked: True if a last value behind those of the fields says whether the asserts of the
+            literal hold.
     """
 
     __slots__ = ("is_checked", "make", "names")
