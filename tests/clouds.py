@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,13 +36,11 @@ class Cloud:
     Args:
         scheme: Of its URLs: `gs` or `az`.
         ranges: The ranges that were read.
-        parts: What was sent of objects that are not whole yet, by object and part.
     """
 
     scheme: str
     blobs: dict[str, Blob] = field(default_factory=dict)
     ranges: list[str] = field(default_factory=list)
-    parts: dict[str, bytes] = field(default_factory=dict)
     _number: int = 0
 
     def put(self, name: str, content: bytes) -> None:
@@ -82,46 +79,27 @@ class Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_POST(self) -> None:
-        """Take an object of Google's: `upload/storage/v1/b/BUCKET/o`, whole or in parts."""
+        """Take a small object of Google's: `upload/storage/v1/b/BUCKET/o`."""
         content = self.rfile.read(int(self.headers["Content-Length"]))
-        parts = urlsplit(self.path)
-        query = {name: found[0] for name, found in parse_qs(parts.query).items()}
-        if parts.path != f"/upload/storage/v1/b/{BUCKET}/o":
+        path, _, query = self.path.partition("?")
+        if path != f"/upload/storage/v1/b/{BUCKET}/o":
             return self._answer(404, b"{}")
-        if query["uploadType"] == "multipart":
-            _, described, content = content.split(b"\n\n", 2)
-            query["name"] = json.loads(described.partition(b"\n--==0==")[0])["name"]
-            content = content.removesuffix(b"\n--==0==--")
-        name = query["name"]
-        if query.get("ifGenerationMatch") == "0" and name in self.cloud.blobs:
+        _, described, content = content.split(b"\n\n", 2)
+        name = json.loads(described.partition(b"\n--==0==")[0])["name"]
+        content = content.removesuffix(b"\n--==0==--")
+        if "ifGenerationMatch=0" in query and name in self.cloud.blobs:
             return self._answer(412, b"{}")
-        if query["uploadType"] == "resumable":
-            here = f"http://{self.headers['Host']}{self.path}"
-            return self._answer(200, b"", Location=here.replace("resumable", "part"))
-        if query["uploadType"] == "part":
-            content = self.cloud.parts.pop(name, b"") + content
-            if len(content) < int(self.headers["Content-Range"].rpartition("/")[2]):
-                self.cloud.parts[name] = content
-                return self._answer(308, b"", Range=f"bytes=0-{len(content) - 1}")
         self.cloud.put(name, content)
         return self._json(_google_info(name, self.cloud.blobs[name]))
 
     def do_PUT(self) -> None:
-        """Take an object of Azure's: `ACCOUNT/CONTAINER/NAME`, whole or in blocks."""
+        """Take a small object of Azure's: `ACCOUNT/CONTAINER/NAME`."""
         content = self.rfile.read(int(self.headers["Content-Length"]))
-        parts = urlsplit(self.path)
-        query = {name: found[0] for name, found in parse_qs(parts.query).items()}
-        _, container, name = unquote(parts.path).strip("/").split("/", 2)
+        _, container, name = unquote(urlsplit(self.path).path).strip("/").split("/", 2)
         if container != BUCKET:
             return self._answer(404, b"", **{"x-ms-error-code": "ContainerNotFound"})
-        if query.get("comp") == "block":
-            self.cloud.parts[query["blockid"]] = content
-            return self._answer(201, b"")
         if self.headers.get("If-None-Match") == "*" and name in self.cloud.blobs:
             return self._answer(409, b"", **{"x-ms-error-code": "BlobAlreadyExists"})
-        if query.get("comp") == "blocklist":
-            blocks = re.findall("<Latest>(.+?)</Latest>", content.decode())
-            content = b"".join(self.cloud.parts.pop(block) for block in blocks)
         self.cloud.put(name, content)
         return self._answer(201, b"", ETag='"0x1"', **_modified(datetime.now(UTC)))
 

@@ -3,31 +3,30 @@
 import gzip
 import os
 import time
-from contextlib import closing
 
 import pytest
 
 from segrelay.ops.status.command import read_status
 from segrelay.ops.status.health import read_problems
 from segrelay.producer.backfill.jobs import JobStore
+from segrelay.producer.backfill.reading import JobReader
+from segrelay.producer.sources.remote import FileState
 from segrelay.worker.contract.redis.acts import read_acts
-from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.contract.settings.sections import BackfillTables
 from tests.configuration import trigger
 from tests.integration.producer.backfill.watched import Watched
 from tests.interruptions import Case, interrupted_anywhere
 from tests.nightly import amount
-from tests.s3 import BUCKET, s3_bucket
+from tests.waiting import until
 
 EVERY, TIMES = amount((4, 3), nightly=(1, 12))
 A_MINUTE_AGO = time.time() - 60
 
 
 @pytest.fixture
-def watched(tmp_path, redis_url):
-    with closing(connect(redis_url)) as client:
-        yield Watched(tmp_path, redis_url, client)
+def watched(tmp_path, redis_url, client):
+    return Watched(tmp_path, redis_url, client)
 
 
 def test_what_is_there_at_the_first_look_is_left_alone(watched):
@@ -59,28 +58,22 @@ def test_what_is_there_is_taken_where_that_is_configured(watched):
 
 def test_each_version_of_a_file_is_taken_once(watched):
     watched.step()
-    watched.put("vip.csv", "ann")
-    for _ in range(3):
-        watched.step()
-    path = watched.put("vip.csv", "ann", "bob")
-    os.utime(path, (A_MINUTE_AGO, A_MINUTE_AGO))
-    for _ in range(3):
-        watched.step()
-
-    assert watched.jobs() == [("vip.csv", "read"), ("vip.csv", "read")]
-    assert watched.published() == ["ann", "ann", "bob"]
-
-
-def test_an_object_that_gets_its_former_content_again_is_taken_again(watched, monkeypatch):
-    with s3_bucket(monkeypatch) as client:
-        watched.configure(source=f"s3://{BUCKET}/*.csv", existing="take")
-        for person in ("ann", "bob", "ann"):
-            body = b"email\n%s@example.com\n" % person.encode()
-            client.put_object(Bucket=BUCKET, Key="vip.csv", Body=body)
+    for changed_at, people in enumerate((["ann"], ["ann", "bob"], ["ann"]), int(A_MINUTE_AGO)):
+        path = watched.put("vip.csv", *people)
+        os.utime(path, (changed_at, changed_at))
+        for _ in range(3):
             watched.step()
-            time.sleep(1.1)  # a bucket may tell the time to the second
 
-    assert watched.published() == ["ann", "ann", "bob"]
+    assert watched.jobs() == [("vip.csv", "read")] * 3
+    assert watched.published() == ["ann", "ann", "ann", "bob"]
+
+
+def test_an_object_that_gets_its_former_content_again_is_another_version(watched):
+    """Its ETag, which is made of the content, is the former one as well."""
+    job_of = watched.watching()._job_of
+    versions = [FileState(6, "an ETag", changed_ns) for changed_ns in (10**9, 2 * 10**9)]
+
+    assert len({job_of("s3://exports/vip.csv", each) for each in versions}) == 2
 
 
 def test_a_file_that_grows_is_taken_when_it_has_stood_still(watched):
@@ -157,12 +150,8 @@ def test_a_folder_that_is_away_is_a_problem_and_no_empty_one(watched):
 
 def test_a_reader_that_ends_again_and_again_is_a_problem(watched):
     watched.step()
-    watched.reads = False
-    watched.put("vip.csv", "ann")
-    for _ in range(3):
-        watched.step()
+    watched.put_unread("vip.csv", "ann", steps=3)
     failed = watched.state()
-    watched.reads = True
     watched.step()
 
     assert failed.failures == 3
@@ -173,12 +162,9 @@ def test_a_reader_that_ends_again_and_again_is_a_problem(watched):
 
 def test_a_paused_job_holds_the_next_file_back_and_an_aborted_one_does_not(watched):
     watched.step()
-    watched.reads = False
-    watched.put("a.csv", "ann")
-    watched.step()
+    watched.put_unread("a.csv", "ann")
     watched.relay.run("pause", watched.job("a.csv").spec.name)
     watched.put("b.csv", "bob")
-    watched.reads = True
     watched.step()
     assert watched.jobs() == [("a.csv", "paused")]
     watched.relay.run("abort", watched.job("a.csv").spec.name, "--yes")
@@ -191,13 +177,10 @@ def test_a_paused_job_holds_the_next_file_back_and_an_aborted_one_does_not(watch
 
 def test_a_job_is_read_anew_when_triggers_have_changed(watched):
     watched.step()
-    watched.reads = False
-    watched.put("a.csv", "ann")
-    watched.step()
+    watched.put_unread("a.csv", "ann")
     config = watched.folder / "segrelay.toml"
     config.write_text(config.read_text() + trigger("second"))
     watched.settings = load_settings(config, environ={})
-    watched.reads = True
     attempt = watched.job("a.csv").spec.attempt
 
     watched.step()
@@ -206,30 +189,10 @@ def test_a_job_is_read_anew_when_triggers_have_changed(watched):
     assert (job.phase, job.spec.attempt, job.tally.accepted) == ("read", attempt + 1, 2)
 
 
-def test_a_version_whose_job_was_forgotten_is_not_taken_again(watched):
-    watched.jobs_kept = 1
-    watched.step()
-    for name in ("a.csv", "b.csv"):
-        watched.put(name, "ann")
-        watched.step()
-        settled(watched, watched.job(name).spec.name)
-    watched.step()
-    assert watched.jobs() == [("b.csv", "read")]
-
-    watched.step()
-
-    assert watched.jobs() == [("b.csv", "read")]
-    forgotten = watched.client.scan_iter(match="*forgotten*")
-    assert all(watched.client.ttl(key) > 86_400 for key in forgotten)
-
-
 def test_a_file_that_changed_before_it_was_read_is_not_read_under_its_former_job(watched):
     watched.step()
-    watched.reads = False
-    watched.put("a.csv", "ann")
-    watched.step()
+    watched.put_unread("a.csv", "ann")
     watched.put("a.csv", "ann", "bob")
-    watched.reads = True
 
     for _ in range(2):
         watched.step()
@@ -277,9 +240,7 @@ def test_the_command_and_the_status_tell_of_a_watch(watched):
 
 def test_an_interrupted_job_is_no_problem_while_its_watch_goes_on_with_it(watched):
     watched.step()
-    watched.reads = False
-    watched.put("a.csv", "ann")
-    watched.step()
+    watched.put_unread("a.csv", "ann")
 
     names = {one.name for one in read_problems(watched.client, watched.settings)}
     without = watched.settings.model_copy(update={"backfill": BackfillTables()})
@@ -297,7 +258,7 @@ def settled(watched, job):
             watched.client.hset(partition.counts, f"job|{job}|delivered", accepted)
 
 
-def test_jobs_that_are_over_are_forgotten_and_what_waits_is_not(watched):
+def test_jobs_that_are_over_are_forgotten_and_not_taken_again_and_what_waits_is_not(watched):
     watched.jobs_kept = 1
     watched.step()
     for number in range(4):
@@ -307,8 +268,39 @@ def test_jobs_that_are_over_are_forgotten_and_what_waits_is_not(watched):
             settled(watched, watched.job(f"{number}.csv").spec.name)
     watched.put("last.csv", "ann")
 
-    for _ in range(2):
+    for _ in range(3):
         watched.step()
 
     assert watched.jobs() == [("1.csv", "read"), ("last.csv", "read")]
     assert watched.published() == ["ann", "p1"]
+    forgotten = list(watched.client.scan_iter(match="*forgotten*"))
+    assert forgotten
+    assert all(watched.client.ttl(key) > 86_400 for key in forgotten)
+
+
+def read(watched, job):
+    """Let a process of its own read a job."""
+    reader = JobReader(watched.settings, job)
+    until(lambda: not reader.is_reading(), 60)
+    reader.end()
+
+
+def test_a_job_that_fails_in_its_reader_is_told(watched):
+    watched.step()
+    watched.put_unread("a.csv", "ann")
+    watched.put("a.csv", "another")
+
+    read(watched, watched.job("a.csv").spec.name)
+    read(watched, "gone")
+
+    assert watched.jobs() == [("a.csv", "failed")]
+
+
+def test_a_reading_is_over_when_its_process_is(watched):
+    watched.step()
+    watched.put_unread("a.csv", "ann")
+    reader = JobReader(watched.settings, watched.job("a.csv").spec.name)
+
+    reader.end()
+
+    assert not reader.is_reading()

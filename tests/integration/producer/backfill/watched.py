@@ -47,6 +47,14 @@ class Watched:
         part.rename(path)
         return path
 
+    def put_unread(self, name, *people, steps=1):
+        """Put a file there, of which the steps make a job that is not read meanwhile."""
+        self.put(name, *people)
+        self.reads = False
+        for _ in range(steps):
+            self.step()
+        self.reads = True
+
     def watching(self, client=None):
         client = client or self.client
         found = watching_for(client, self.settings, "drop")
