@@ -1,5 +1,7 @@
 """Publishing on a real Redis."""
 
+from dataclasses import replace
+
 import orjson
 import pytest
 
@@ -31,16 +33,11 @@ def test_an_event_becomes_one_delivery_in_its_partition(publisher, client):
     published = publisher.publish([orjson.dumps(WRAPPED)])
 
     [entry] = entries(client)
+    digest = digest_of("email:ann@example.com")
     assert (published.payloads, published.events, published.accepted) == (1, 1, 1)
     assert (entry.lane, entry.trigger) == ("live", "vip-enter")
     assert entry.partition == partition_of("email:ann@example.com", 16)
-    assert entry.header[:5] == (
-        digest_of("email:ann@example.com"),
-        "vip",
-        Direction.ENTER,
-        TIME_US,
-        False,
-    )
+    assert entry.header[:5] == (digest, "vip", Direction.ENTER, TIME_US, False)
     assert entry.profile == WRAPPED["data"] | {"payload_id": WRAPPED["id"]}
     assert counts(client) == {"accepted|vip-enter": 1}
 
@@ -87,41 +84,14 @@ def test_a_trigger_overrules_skip_hook(configure, publisher_of, client):
     assert flags == {"default": True, "hooks": False}
 
 
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ({}, False),
-        ({"lane": "backfill"}, True),
-        ({"job": "load"}, True),
-        ({"job": "load", "skip_hook": False}, False),
-        ({"skip_hook": True}, True),
-    ],
-)
-def test_a_backfill_starts_no_journeys_unless_it_is_told_to(publisher, client, options, expected):
-    published = publisher.publish([payload()], PublishOptions(**options))
-
-    [entry] = entries(client)
-    assert (entry.header.skip_hook, published.without_hook) == (expected, int(expected))
-
-
-def test_an_event_says_itself_whether_it_starts_journeys(publisher, client):
+def test_an_event_says_itself_whether_it_starts_journeys_and_repairs(publisher, client):
     profile = {"email": "ann@example.com", "segment_events": [ENTER]}
-    events = [
-        Event("email:ann@example.com", "vip", Direction.ENTER, at, profile, skip_hook=at == 2)
-        for at in (1, 2)
-    ]
+    event = Event("email:ann@example.com", "vip", Direction.ENTER, 1, profile, repair=True)
 
-    publisher.publish(events)
+    publisher.publish([event, replace(event, time_us=2, repair=False, skip_hook=True)])
 
-    assert [entry.header.skip_hook for entry in entries(client)] == [False, True]
-
-
-def test_two_people_whose_ids_are_one_double_stay_two(configure, publisher_of, client):
-    publisher = publisher_of(configure(identity="loyalty"))
-
-    publisher.publish([payload(loyalty=2**53 + extra) for extra in (0, 1)])
-
-    assert len({entry.header.digest for entry in entries(client)}) == 2
+    headers = [entry.header for entry in entries(client)]
+    assert [(one.skip_hook, one.repair) for one in headers] == [(False, True), (True, False)]
 
 
 def test_what_nobody_thought_of_costs_one_event_and_not_the_others(publisher, client):
@@ -160,16 +130,6 @@ def test_an_application_publishes_with_the_configuration_that_the_commands_use(c
         published = publisher.publish([payload()])
 
     assert published.document()["accepted"] == len(entries(client)) == 1
-
-
-def test_events_can_be_published_as_they_are(publisher, client):
-    profile = {"email": "ann@example.com", "segment_events": [ENTER]}
-    event = Event("email:ann@example.com", "vip", Direction.ENTER, 7, profile, repair=True)
-
-    published = publisher.publish([event], PublishOptions("backfill"))
-
-    [entry] = entries(client)
-    assert (published.accepted, entry.lane, entry.header.repair) == (1, "backfill", True)
 
 
 def test_what_is_refused_or_unmatched_costs_the_others_nothing(publisher, client):
@@ -224,11 +184,11 @@ def test_a_partition_is_woken_once_until_a_drain_has_begun(publisher, waker, cli
     assert waker.woken == [("insider", partition, "live"), ("insider", partition, "backfill")]
 
 
-def test_a_job_has_a_lane_of_its_own_and_its_deliveries_are_counted(publisher, client):
-    publisher.publish([payload(number) for number in range(5)], PublishOptions(job="load-1"))
+def test_a_job_has_a_lane_of_its_own_and_starts_no_journeys(publisher, client):
+    published = publisher.publish([payload(n) for n in range(5)], PublishOptions(job="load-1"))
 
-    assert {entry.lane for entry in entries(client)} == {"job.load-1"}
-    assert counts(client)["job|load-1|accepted"] == 5
+    assert {(one.lane, one.header.skip_hook) for one in entries(client)} == {("job.load-1", True)}
+    assert (counts(client)["job|load-1|accepted"], published.without_hook) == (5, 5)
 
 
 def test_a_chunk_that_an_earlier_run_published_is_ignored(publisher, client):
@@ -266,14 +226,6 @@ def test_an_id_without_a_slug_is_placed_once_the_slug_was_learned(publisher, cli
     assert client.hgetall("{segrelay}:audiences") == {VIP.encode(): b"vip"}
 
 
-def test_an_id_with_another_slug_is_refused(publisher):
-    publisher.publish([payload()])
-
-    published = publisher.publish([payload(segment_events=[{**ENTER, "slug": "renamed"}])])
-
-    assert [problem.reason for problem in published.problems] == ["audience_conflict"]
-
-
 def test_what_one_publisher_learned_another_knows(configure, publisher_of):
     settings = configure()
     one, other = publisher_of(settings), publisher_of(settings)
@@ -281,16 +233,6 @@ def test_what_one_publisher_learned_another_knows(configure, publisher_of):
     one.publish([payload()])
 
     assert other.publish([payload(segment_events=[{**ENTER, "slug": None}])]).accepted == 1
-
-
-def test_a_script_that_redis_has_forgotten_is_sent_again(publisher, client):
-    publisher.publish([payload(number) for number in range(50)])
-    client.script_flush()
-
-    published = publisher.publish([payload(number) for number in range(50)])
-
-    assert published.accepted == 50
-    assert counts(client) == {"accepted|vip-enter": 100}
 
 
 def parsed(*payloads):
