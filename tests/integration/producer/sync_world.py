@@ -10,12 +10,12 @@ from segrelay.producer.publish import Publisher
 from segrelay.producer.sync.step import syncing_for
 from segrelay.producer.wakeups import SilentWaker
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.events import read_entry
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
 from segrelay.worker.contract.ledger import Item, Record, pack, unpack
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.contract.words import Direction
 from tests.configuration import DELETE, configuration, credentials, insider, lytics, table, trigger
+from tests.integration.producer.redis_contents import entries
 
 ENTERS = "insider/enter.jsonnet"
 AUDIENCE, TRIGGERS = 1, {Direction.ENTER: 2, Direction.EXIT: 3}
@@ -119,17 +119,14 @@ class World:
 
     def deliveries(self):
         """Return direction and email of all that waits, sorted."""
-        return sorted((header[4], email) for header, email in self.entries())
-
-    def headers(self):
-        return [header for header, _ in self.entries()]
+        return sorted((one.header.direction, one.profile["email"]) for one in self.waiting())
 
     def inside(self):
         """Return who is in the audience by the newest event of each; of equal times the exit's."""
         newest = {}
-        for header, email in self.entries():
-            event = (header[5], header[4] == "exit")
-            newest[email] = max(newest.get(email, event), event)
+        for header, profile in ((one.header, one.profile) for one in self.waiting()):
+            event = (header.time_us, header.direction is Direction.EXIT)
+            newest[profile["email"]] = max(newest.get(profile["email"], event), event)
         return {email for email, (_, has_left) in newest.items() if not has_left}
 
     def known(self):
@@ -146,32 +143,32 @@ class World:
         if self.client.hexists("{sync:vip}", "lock"):
             self.client.hset("{sync:vip}", "until", 1)
 
-    def entries(self):
-        """Yield the stream and header, and the email, of all that waits."""
-        for header, profile in self.waiting():
-            yield header, profile["email"]
-
     def waiting(self):
-        """Yield the stream and header, and the profile, of all that waits."""
-        for partition, name in self._streams():
-            for _, fields in self.client.xrange(partition.stream(name)):
-                header, _, profile = read_entry(fields)
-                yield [name, *orjson.loads(header)], orjson.loads(profile)
+        names, partitions = self.settings.destinations, self.settings.redis.partitions
+        return [one for name in names for one in entries(self.client, name, partitions)]
 
     def partitions(self, destination="insider"):
         return self.syncing().store.partitions([destination])
 
     def clear(self):
         """Take away what waits."""
-        for partition, name in self._streams():
-            self.client.delete(partition.stream(name))
-            self.client.srem(partition.streams, name)
-
-    def _streams(self):
         for destination in self.settings.destinations:
             for partition in self.partitions(destination):
                 for name in self.client.smembers(partition.streams):
-                    yield partition, name.decode()
+                    self.client.delete(partition.stream(name.decode()))
+                self.client.delete(partition.streams)
+
+
+def standing_still(world, change_is_due, meanwhile):
+    """Return a publisher that others overtake when it is about to write such a change."""
+
+    class StandingPublisher(Publisher):
+        def publish_members(self, destination, changes, *rest):
+            if any(map(change_is_due, changes)):
+                meanwhile()
+            return super().publish_members(destination, changes, *rest)
+
+    return StandingPublisher(world.client, world.settings, waker=SilentWaker())
 
 
 def partition_of(world, key, destination="insider"):

@@ -13,11 +13,11 @@ import orjson
 from segrelay.ops import embedded
 from segrelay.ops.run.up import own_command
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.events import decode_profile, read_entry
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
 from tests.configuration import credentials, insider, settings_in, trigger
+from tests.integration.producer.redis_contents import Entry, entries
 from tests.warm import WarmProcess, run
 
 PARTITIONS = 4
@@ -86,35 +86,30 @@ class Relay:
 
     def published(self, job: str) -> list[str]:
         """Return the emails of everything that waits of a job."""
-        return [profile["email"] for profile in self._profiles(job)]
+        return [entry.profile["email"] for entry in self._waiting(job)]
 
     def times(self, job: str) -> dict[str, str]:
         """Return the time of each event that waits of a job, by the person's email."""
-        return {each["email"]: each["segment_events"][0]["enter"] for each in self._profiles(job)}
+        profiles = [entry.profile for entry in self._waiting(job)]
+        return {each["email"]: each["segment_events"][0]["enter"] for each in profiles}
 
     def drained(self, job: str) -> int:
         """Take what waits of a job away, as if it were delivered; returns how much that was."""
+        name = f"job.{job}|vip-enter"
         with self.connected() as client:
             pipe = client.pipeline(transaction=False)
-            for stream in _streams(job):
+            for number in range(PARTITIONS):
+                stream = PartitionKeys("insider", number).stream(name)
                 pipe.xlen(stream)
                 pipe.unlink(stream)
             return sum(pipe.execute()[::2])
 
-    def _profiles(self, job: str) -> list[dict[str, Any]]:
+    def _waiting(self, job: str) -> list[Entry]:
         with self.connected() as client:
-            return [
-                orjson.loads(decode_profile(read_entry(entry)[2]))
-                for stream in _streams(job)
-                for _, entry in client.xrange(stream)
-            ]
+            found = entries(client, partitions=PARTITIONS)
+        return [entry for entry in found if entry.lane == f"job.{job}"]
 
 
 def rows(count: int, *, pad: int = 0) -> list[bytes]:
     filling = "x" * pad
     return [orjson.dumps({"email": f"p{n}@example.com", "pad": filling}) for n in range(count)]
-
-
-def _streams(job: str) -> list[str]:
-    name = f"job.{job}|vip-enter"
-    return [PartitionKeys("insider", number).stream(name) for number in range(PARTITIONS)]

@@ -26,7 +26,7 @@ def test_the_newest_export_says_who_is_in_the_audience(world, exports):
     assert (run.rows, run.entered, run.left) == (2_461, 1, 40)
     assert world.deliveries()[0] == ("enter", "p2500@example.com")
     assert len(world.deliveries()) == 41
-    assert {header[5] for header in world.headers()} == {run.at_us}
+    assert {one.header.time_us for one in world.waiting()} == {run.at_us}
 
 
 def test_an_export_that_was_read_before_has_nothing_new_to_tell(world, exports):

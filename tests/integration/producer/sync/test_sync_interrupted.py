@@ -58,7 +58,7 @@ def repair(world, _):
         world.switch(date_offset_seconds=180.0)
         run = world.run()
         inside = world.inside()
-        out = {email for _, email in world.entries()} - inside
+        out = {email for _, email in world.deliveries()} - inside
         # Who is inside by the ledger needs no event.
         members = emails([*range(5, 20), *range(100, 105)]) | inside
         return run.last["outcome"], world.known(), members - out

@@ -14,6 +14,7 @@ from tests.integration.producer.sync_world import (
     enter_by_webhook,
     partition_of,
     person,
+    standing_still,
 )
 from tests.members import marks_of, set_marks
 
@@ -47,10 +48,8 @@ def test_who_left_by_webhook_and_is_back_enters_again_with_the_next_run(world, m
 
     assert (first.entered, first.left, first.repaired) == (0, 0, 10)
     assert waiting == {("enter", email) for email in emails(range(10))}
-    assert {(header[0].partition("|")[0], header[5]) for header in world.headers()} == {
-        ("live", first.at_us)
-    }
-    assert (second.repaired, len(world.headers())) == (0, 10)
+    assert {(one.lane, one.header.time_us) for one in world.waiting()} == {("live", first.at_us)}
+    assert (second.repaired, len(world.waiting())) == (0, 10)
     assert "0 entered, 0 left, 10 repaired" in first.line()
     assert first.last["repaired"] == 10
 
@@ -118,15 +117,12 @@ def test_a_name_whose_entrance_waits_is_kept_for_a_month(world, members):
 def test_who_enters_again_while_a_run_stands_still_keeps_their_name(world, members):
     enter_by_webhook(world, [100], members + 1)
     deliver(world, Direction.EXIT, [100], members + 30_000_000)
-    publisher = world.publisher
+    standing = standing_still(
+        world,
+        lambda change: change.member.becomes == b"",
+        meanwhile=lambda: enter_by_webhook(world, [100], members + 40_000_000),
+    )
 
-    class Standing(type(publisher)):
-        def publish_members(self, destination, changes, *rest):
-            if any(change.member.becomes == b"" for change in changes):
-                enter_by_webhook(world, [100], members + 40_000_000)
-            return super().publish_members(destination, changes, *rest)
-
-    standing = Standing(world.client, world.settings, waker=publisher._waker)
     world.run(publisher=standing)
     kept = mark_of(world, 100)
     run = world.run()
@@ -157,7 +153,7 @@ def test_a_destination_has_only_the_differences_that_its_triggers_can_repair(wor
 
     run = world.run()
 
-    repaired = {(header[0].partition("|")[2], header[4]) for header in world.headers()}
+    repaired = {(one.trigger, one.header.direction) for one in world.waiting()}
     both = {("insider-enter", "enter"), ("insider-exit", "exit")}
     assert repaired == both | ({("one-a", on), ("one-b", on)} if on == "enter" else set())
     assert run.repaired == (11 if on == "enter" else 6)
@@ -203,17 +199,14 @@ def test_who_is_in_a_file_stays_in_although_a_late_webhook_comes_between_look_an
     exports("1.csv", EVERYBODY, minutes_ago=90)
     world.run()
     exports("2.csv", range(51), minutes_ago=60)
-    publisher = world.publisher
     early_us = world.run().at_us - DAY_US // 24
     exports("3.csv", range(52), minutes_ago=30)
+    standing = standing_still(
+        world,
+        lambda change: change.event,
+        meanwhile=lambda: enter_by_webhook(world, [51], early_us),
+    )
 
-    class Standing(type(publisher)):
-        def publish_members(self, destination, changes, *rest):
-            if any(change.event for change in changes):
-                enter_by_webhook(world, [51], early_us)
-            return super().publish_members(destination, changes, *rest)
-
-    standing = Standing(world.client, world.settings, waker=publisher._waker)
     run = world.run(publisher=standing)
 
     assert (run.entered, run.left, run.repaired) == (1, 0, 0)
