@@ -52,6 +52,12 @@ def write(process, *lines):
     process.stdin.flush()
 
 
+def begin(process, client):
+    """Let it write a first line, so that it waits for more."""
+    write(process, line(0))
+    until(lambda: len(entries(client)) == 1)
+
+
 def unread(process):
     """Return how many bytes of what was written the process has not read."""
     return struct.unpack("i", fcntl.ioctl(process.stdin, termios.FIONREAD, bytes(4)))[0]
@@ -65,8 +71,7 @@ def ended(process, number):
 
 def test_a_line_of_a_pipe_is_in_redis_within_a_second(sending, client):
     process = sending("-")
-    write(process, line(0))
-    until(lambda: len(entries(client)) == 1)
+    begin(process, client)
     slowest = 0.0
 
     for number in range(1, 12):
@@ -80,8 +85,7 @@ def test_a_line_of_a_pipe_is_in_redis_within_a_second(sending, client):
 
 def test_a_trickle_without_a_pause_is_written_within_a_second_too(sending, client):
     process = sending("-")
-    write(process, line(0))
-    until(lambda: len(entries(client)) == 1)
+    begin(process, client)
     numbers = count(1)
 
     until(lambda: write(process, line(next(numbers))) or len(entries(client)) > 1, 1.5)
@@ -90,8 +94,7 @@ def test_a_trickle_without_a_pause_is_written_within_a_second_too(sending, clien
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_an_interruption_writes_what_has_come_and_names_the_line(sending, client, number, code):
     process = sending("-")
-    write(process, line(0))
-    until(lambda: len(entries(client)) == 1)
+    begin(process, client)
     write(process, line(1), line(2))
     until(lambda: unread(process) == 0)
     time.sleep(patient(0.4))  # what has been read becomes a batch

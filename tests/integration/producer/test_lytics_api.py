@@ -14,6 +14,7 @@ from segrelay.worker.errors import (
     LyticsRefused,
     LyticsUnavailable,
 )
+from tests.integration.producer.sync_world import person
 from tests.rig import SandboxProcess
 from tests.waiting import allowed
 
@@ -22,10 +23,7 @@ TOKEN = "a-token-of-nobody"
 
 @pytest.fixture(autouse=True)
 def members(sandbox: SandboxProcess) -> None:
-    rows = [
-        {"_uid": f"u{n:04}", "email": f"p{n}@example.com", "segments": ["vip"]} for n in range(230)
-    ]
-    sandbox.post("lytics/profiles", rows)
+    sandbox.post("lytics/profiles", [person(n, "vip") for n in range(230)])
 
 
 def api(sandbox: SandboxProcess, *, tries: int = 8) -> LyticsApi:

@@ -4,39 +4,36 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from segrelay.ops import embedded
 from segrelay.ops.embedded import free_port
 from segrelay.ops.run.up import own_command
-from segrelay.worker.contract.keys import PartitionKeys
-from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.contract.redis.client import Redis
 from tests.configuration import credentials, insider, settings_in, table, trigger
+from tests.integration.producer.redis_contents import entries
 from tests.rig import SandboxProcess
 from tests.waiting import until
 from tests.warm import WarmProcess, run
 
 SECRET = "a-secret-of-nobody"
-TABLES = credentials(), insider(authorization="insider"), trigger("vip-enter")
 
 
 class Relay:
     """A configuration with a receiver that can be started, killed and asked."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, redis_url: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         receiver = table("producer.webhook", listen=f"127.0.0.1:{self.port}", secret=SECRET)
-        self.config = settings_in(folder, *TABLES, receiver, partitions=4).source
-        self.environment = {**os.environ, "SEGRELAY_CONFIG": str(self.config)}
-        self.data_dir = folder / ".segrelay"
+        tables = credentials(), insider(authorization="insider"), trigger("vip-enter"), receiver
+        settings = settings_in(folder, *tables, redis=redis_url, partitions=4)
+        self.environment = {**os.environ, "SEGRELAY_CONFIG": str(settings.source)}
         self.log = folder / "serve.log"
-        self.process: WarmProcess | None = None
+        self.start()
 
     def start(self) -> None:
         with self.log.open("ab") as log:
@@ -49,13 +46,7 @@ class Relay:
         except httpx.TransportError:
             return False
 
-    def kill(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
-
     def stop(self) -> int:
-        assert self.process is not None
         self.process.terminate()
         return self.process.wait(120)
 
@@ -63,20 +54,13 @@ class Relay:
         given = {"x-segrelay-secret": SECRET, **headers}
         return httpx.post(f"{self.url}/v1/lytics", content=body, headers=given, timeout=120)
 
-    def waiting(self) -> int:
-        with closing(connect(embedded.ensure_running(self.data_dir).url)) as client:
-            keys = [PartitionKeys("insider", number) for number in range(4)]
-            return sum(client.xlen(each.stream("live|vip-enter")) for each in keys)
-
 
 @pytest.fixture
-def relay(tmp_path: Path) -> Iterator[Relay]:
-    built = Relay(tmp_path)
-    built.start()
+def relay(tmp_path: Path, redis_url: str) -> Iterator[Relay]:
+    built = Relay(tmp_path, redis_url)
     yield built
-    if built.process is not None and built.process.poll() is None:
-        built.kill()
-    embedded.stop(built.data_dir)
+    built.process.kill()
+    built.process.wait()
 
 
 @pytest.fixture
@@ -100,7 +84,7 @@ def sent(lytics: SandboxProcess) -> int:
 
 
 def test_an_orderly_end_resets_no_connection_and_loses_nothing(
-    relay: Relay, lytics: SandboxProcess
+    relay: Relay, lytics: SandboxProcess, client: Redis
 ) -> None:
     enter(lytics, 0, 200)
 
@@ -109,15 +93,15 @@ def test_an_orderly_end_resets_no_connection_and_loses_nothing(
     enter(lytics, 200, 400)
     until(lambda: sent(lytics) == 400, 60)
 
-    assert relay.waiting() == 400
+    assert len(entries(client, partitions=4)) == 400
 
 
-def test_a_check_says_that_it_receives_and_stores_nothing(relay: Relay) -> None:
+def test_a_check_says_that_it_receives_and_stores_nothing(relay: Relay, client: Redis) -> None:
     ran = run(own_command("serve", "--check", "--json"), env=relay.environment)
 
     assert ran.returncode == 0, ran.stderr
     assert b'"ok": true' in ran.stdout
-    assert relay.waiting() == 0
+    assert entries(client) == []
 
 
 def test_a_silent_connection_does_not_stop_others(relay: Relay) -> None:
