@@ -6,7 +6,7 @@ import pytest
 from segrelay.ops.kept import QuarantinedRecords
 from segrelay.ops.state.waiting import EVERYTHING
 from segrelay.producer.events.payloads import Refused
-from segrelay.producer.publishing.published import PublishOptions
+from segrelay.producer.publishing.published import CapacityMeter, PublishOptions
 from segrelay.producer.publishing.quarantine import Quarantine
 from tests.configuration import trigger
 from tests.integration.producer.redis_contents import counts, entries
@@ -89,3 +89,11 @@ def test_a_change_without_a_time_keeps_its_arrival(configure, publisher_of, quar
 
     [entry] = entries(client)
     assert entry.header.time_us // 1_000 == kept.first_seen_ms
+
+
+def test_of_a_small_redis_it_takes_an_eighth(configure, client):
+    client.config_set("maxmemory", 800_000_000)
+    try:
+        assert CapacityMeter(client, configure()).quarantine_bytes(1 << 30) == 100_000_000
+    finally:
+        client.config_set("maxmemory", 0)
