@@ -15,46 +15,24 @@ from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.node.loading import load
 from segrelay.worker.node.runtime import Runtime
-from tests.configuration import table, trigger
-from tests.sealed import KEY, is_sealed
+from tests.configuration import (
+    DELETE,
+    configuration,
+    credentials,
+    insider,
+    lytics,
+    table,
+    trigger,
+)
 from tests.waiting import until
 
-CONFIGURATION = """
-[redis]
-url = "{redis}"
-partitions = 4
-[delivery]
-{late}
-[authorizations.insider]
-label = "Sandbox"
-headers = {{ X-PARTNER-NAME = "acme", X-REQUEST-TOKEN = "secret-token" }}
-[destinations.insider]
-api = "insider"
-base_url = "{sandbox}"
-authorization = "insider"
-rate = "25000/min"
-{more}
-"""
 ENTER = trigger("vip-enter", audiences=["*"], template="enter.jsonnet")
-EXIT = trigger(
-    "vip-exit",
-    audiences=["*"],
-    on="exit",
-    template="exit.jsonnet",
-    url="/api/user/v1/attribute/delete",
-)
+EXIT = trigger("vip-exit", audiences=["*"], on="exit", template="exit.jsonnet", url=DELETE)
 READS_ID = """local event = import "lytemplates.libsonnet";
 {users: [{identifiers: {email: event.get("email")},
   attributes: {custom: {id: event.get("segment_events")[0].id}}}]}
 """
-LYTICS = """
-[lytics]
-base_url = "{url}"
-token = "a-token-of-nobody"
-[sync.vip]
-audience = "vip"
-every = "1h"
-"""
+LYTICS = lytics("{url}") + table("sync.vip", audience="vip", every="1h")
 BEGUN_AT = datetime.now(UTC) - timedelta(hours=1)
 
 
@@ -107,12 +85,9 @@ class Relay:
         self.close()
 
     def configure(self, more="", *, late='late = "1s"', triggers=ENTER):
-        more += table("protection", key=KEY) if is_sealed() and "[protection]" not in more else ""
-        text = CONFIGURATION.format(
-            more=triggers + more,
-            late=late,
-            **self._urls,
-        )
+        sandbox = insider(base_url=self._urls["sandbox"], authorization="insider")
+        tables = (f"[delivery]\n{late}\n", credentials(), sandbox, triggers, more)
+        text = configuration(*tables, redis=self._urls["redis"], partitions=4)
         path = self._folder / "segrelay.toml"
         path.write_text(text)
         self.settings = load_settings(path, environ={})

@@ -116,13 +116,19 @@ def test_of_whom_nothing_was_delivered_it_does_not_point_to_the_ledger(relay, wh
     assert why("ann@example.com")["verdict"] == "Nothing waits. Nothing was delivered."
 
 
-def test_what_waits_says_why(relay, why, sandbox, call):
+def test_what_waits_says_why_and_status_that_it_was_refused(relay, why, sandbox, call):
     sandbox.settings(poison="poisoned", poison_status=400)
     relay.deliver(payload("ann@example.com", status="poisoned"))
+    refused = orjson.loads(call("status", "--json").stdout)["triggers"]["vip-enter"]
+    shown = " ".join(call("status").stdout.split())
     call("pause", "vip-enter", "--why", "for the night")
 
     [waiting] = why("ann@example.com")["waiting"]
 
+    assert refused["state"] == "refused"
+    assert refused["reason"].startswith("a delivery was refused, ")
+    assert ": 400: " in refused["reason"]
+    assert refused["reason"] in shown
     assert "the trigger is paused: for the night" in waiting["detail"]
     assert "its last request was refused: 400: " in waiting["detail"]
     assert "no worker has been seen for 10 s" in waiting["detail"]

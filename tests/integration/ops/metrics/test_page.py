@@ -20,7 +20,16 @@ def page_of(relay):
     return parse_metrics(MetricsPage(relay.client, relay.settings).text().decode())
 
 
-def test_the_metrics_equal_the_status(call, relay, sandbox):
+KINDS = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
+
+
+def numbers(document):
+    return tuple(document[kind] for kind in KINDS)
+
+
+def test_every_delivery_is_in_exactly_one_count_of_the_status_and_the_metrics_equal_it(
+    call, relay, sandbox
+):
     sandbox.settings(poison="poisoned", poison_status=200)
     relay.deliver(
         payload("ann@example.com", status="fine"),
@@ -33,7 +42,15 @@ def test_the_metrics_equal_the_status(call, relay, sandbox):
     status = orjson.loads(call("status", "--json").stdout)
     metrics = page_of(relay)
 
-    assert all(status[kind] for kind in ("delivered", "skipped", "dead", "waiting"))
+    assert numbers(status) == (4, 1, 1, 1, 0, 1)
+    assert status["skipped_by_reason"] == {"duplicate": 1}
+    assert status["dead_by_reason"] == {"refused": 1}
+    assert numbers(status["triggers"]["vip-enter"]) == (3, 1, 1, 1, 0, 0)
+    assert numbers(status["triggers"]["vip-exit"]) == (1, 0, 0, 0, 0, 1)
+    assert 0 <= status["oldest_waiting_seconds"] < 60
+    assert (status["requests"] >= 1, status["in_doubt"]) == (True, 0)
+    told = "accepted 4 = delivered 1 + skipped 1 + dead 1 + discarded 0 + waiting 1\n"
+    assert told in call("status").stdout
     assert differences(metrics, status) == []
     assert sum_metric(metrics, "segrelay_up") == 1
     assert sum_metric(metrics, "segrelay_requests_total", status="200") == status["requests"]
@@ -47,11 +64,8 @@ def test_the_metrics_equal_the_status(call, relay, sandbox):
     assert sum_metric(metrics, "segrelay_delivery_seconds_bucket", le="21600.0", **occurred) == 1
     assert sum_metric(metrics, "segrelay_gate_limit_per_minute") == 25_000
     problems = {(one["name"], one["severity"]) for one in status["problems"]}
-    told = {
-        (dict(labels)["name"], dict(labels)["severity"])
-        for labels in metrics.get("segrelay_problems", ())
-    }
-    assert told == problems
+    labels = map(dict, metrics.get("segrelay_problems", ()))
+    assert {(one["name"], one["severity"]) for one in labels} == problems
 
 
 def test_deliveries_are_told_apart_by_lane(relay):

@@ -19,12 +19,11 @@ from tests.integration.ops.relay import payload
 def broken(relay, redis_url):
     """Deliveries of two triggers, of which only the entrances fail."""
     relay.publish(payload("ann@example.com"), payload("ben@example.com", direction="exit"))
-    settings = relay.settings
-    destination = settings.destinations["insider"]
+    destination = relay.settings.destinations["insider"]
 
     async def go():
         client = connect_async(redis_url)
-        gate = RedisGate(client, destination, settings.authorization_of(destination))
+        gate = RedisGate(client, destination, relay.settings.authorization_of(destination))
         try:
             slot = await booked(gate, "vip-exit")
             await gate.report(slot, Accepted(), delivered={"vip-exit": 1})
@@ -42,8 +41,18 @@ async def booked(gate, trigger):
     return await gate.book(kind="live", triggers=[trigger], horizon_seconds=5.0)
 
 
-def test_the_other_triggers_go_on(broken):
+def test_the_other_triggers_go_on_and_neither_they_nor_their_people_wait_for_it(broken, call):
+    def detail(email):
+        (waiting,) = orjson.loads(call("why", email, "--json").stdout)["waiting"]
+        return waiting["detail"]
+
     found = read_standing(broken.client, broken.settings)
+    details = detail("ann@example.com"), detail("ben@example.com")
+    worker = Process("one", 7, WORKER, broken.settings.fingerprint, begun_ms=1)
+    broken.client.zadd("{segrelay}:processes", {worker.dumps(): now_us(broken.client)})
+    operate = broken.settings.operate.model_copy(update={"live_within_seconds": 0.0})
+    settings = broken.settings.model_copy(update={"operate": operate})
+    problems = problems_of(read_standing(broken.client, settings))
 
     assert found.destinations["insider"].condition.state == "broken"
     assert found.triggers["vip-enter"].condition.state == "waits"
@@ -55,26 +64,7 @@ def test_the_other_triggers_go_on(broken):
         "trigger vip-enter waits: its requests fail: 503",
         found.idle,
     ]
-
-
-def test_late_deliveries_of_another_trigger_are_a_problem_of_their_own(broken):
-    operate = broken.settings.operate.model_copy(update={"live_within_seconds": 0.0})
-    settings = broken.settings.model_copy(update={"operate": operate})
-    worker = Process("one", 7, WORKER, settings.fingerprint, begun_ms=1)
-    broken.client.zadd("{segrelay}:processes", {worker.dumps(): now_us(broken.client)})
-
-    found = problems_of(read_standing(broken.client, settings))
-
-    named = {(one.name, one.subject) for one in found}
+    assert ["503" in each for each in details] == [True, False]
+    named = {(one.name, one.subject) for one in problems}
     assert {("destination_broken", "insider"), ("live_late", "vip-exit")} <= named
-    assert ("live_late", "vip-enter") not in named
-
-
-@pytest.mark.usefixtures("broken")
-def test_a_person_of_another_trigger_does_not_wait_for_it(call):
-    def detail(email):
-        (waiting,) = orjson.loads(call("why", email, "--json").stdout)["waiting"]
-        return waiting["detail"]
-
-    assert "503" in detail("ann@example.com")
-    assert "503" not in detail("ben@example.com")
+    assert ("live_late", "vip-enter") not in named, "late deliveries are a problem of their own"

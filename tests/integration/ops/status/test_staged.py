@@ -31,6 +31,24 @@ def sample(relay):
     RedisProgress(relay.client, relay.settings).note()
 
 
+def test_an_assert_that_skips_all_is_a_problem_until_something_is_delivered(relay):
+    sample(relay)
+    before = relay.shipped("enter.jsonnet")
+    relay.template("enter.jsonnet", "assert false : 'not yet'; {}")
+    relay.deliver(*[payload(f"p{n}@example.com") for n in range(25)])
+
+    sample(relay)
+    told = ill(relay)["assert_skips_all"]
+
+    assert "vip-enter" in told
+    assert "skipped all of the 25 events" in told
+    assert "→ segrelay template check enter.jsonnet" in told
+    relay.template("enter.jsonnet", before)
+    relay.deliver(payload("ann@example.com"))
+    sample(relay)
+    assert "assert_skips_all" not in ill(relay)
+
+
 def test_what_receivers_refuse_and_what_cannot_be_placed_is_told(relay):
     relay.configure(EXIT + RECEIVES)
     sample(relay)

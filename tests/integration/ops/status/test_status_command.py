@@ -15,68 +15,6 @@ from tests.integration.ops.terminal import on_a_terminal
 
 ACT = Act("pause", "ops")
 
-KINDS = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
-
-
-def numbers(document):
-    return tuple(document[kind] for kind in KINDS)
-
-
-def test_every_delivery_is_in_exactly_one_count(call, relay, sandbox):
-    sandbox.settings(poison="poisoned", poison_status=200)
-    relay.deliver(
-        payload("ann@example.com", status="fine"),
-        payload("ann@example.com", status="fine"),
-        payload("ben@example.com", status="poisoned"),
-    )
-    relay.publish(payload("cleo@example.com", direction="exit"))
-
-    document = orjson.loads(call("status", "--json").stdout)
-
-    assert numbers(document) == (4, 1, 1, 1, 0, 1)
-    assert document["skipped_by_reason"] == {"duplicate": 1}
-    assert document["dead_by_reason"] == {"refused": 1}
-    assert numbers(document["triggers"]["vip-enter"]) == (3, 1, 1, 1, 0, 0)
-    assert numbers(document["triggers"]["vip-exit"]) == (1, 0, 0, 0, 0, 1)
-    assert 0 <= document["oldest_waiting_seconds"] < 60
-    assert document["requests"] >= 1
-    assert document["in_doubt"] == 0
-    told = "accepted 4 = delivered 1 + skipped 1 + dead 1 + discarded 0 + waiting 1\n"
-    assert told in call("status").stdout
-
-
-def test_what_waits_because_it_was_refused_says_so(call, relay, sandbox):
-    sandbox.settings(poison="poisoned", poison_status=400)
-    relay.publish(payload("ben@example.com", status="poisoned"))
-
-    relay.drain()
-    document = orjson.loads(call("status", "--json").stdout)
-
-    found = document["triggers"]["vip-enter"]
-    assert found["state"] == "refused"
-    assert found["reason"].startswith("a delivery was refused, ")
-    assert ": 400: " in found["reason"]
-    assert found["reason"] in " ".join(call("status").stdout.split())
-
-
-def test_what_the_configuration_forgot_is_counted_and_named(call, relay):
-    relay.publish(payload("ann@example.com", direction="exit"))
-    relay.configure()
-
-    document = orjson.loads(call("status", "--json").stdout)
-    told = call("status").stdout
-
-    assert document["orphaned"] == 1
-    assert document["orphans"] == {"vip-exit": 1}
-    assert document["triggers"]["vip-exit"]["state"] == "orphaned"
-    assert document["waiting"] == 1
-    assert "vip-exit 1" in told
-
-
-def appear(relay):
-    config = relay.settings.fingerprint
-    RedisPresence(relay.client, config, clock=lambda: 1.0).announce()
-
 
 def started(relay, pid, config, ago_ms):
     """Let a worker run that was started some time ago."""
@@ -134,15 +72,20 @@ def names_of(problems):
     return {one["name"] for one in problems}
 
 
-def test_a_monitor_is_told_that_all_is_well(call, relay):
-    appear(relay)
-    relay.publish(payload("ann@example.com", status="fine"))
+def test_a_monitor_is_told_that_all_is_well_and_what_is_worth_a_look_only_if_it_asks(call, relay):
+    RedisPresence(relay.client, relay.settings.fingerprint, clock=lambda: 1.0).announce()
+    relay.publish(payload("ann@example.com", status="fine"), job="load")
+    assert check(call, "--attention") == (0, [])
+    assert call("status", "--check").stdout == "All is well.\n"
+    set_pause(relay.client, field_of("job", "load"), Pause("later", "ops"), ACT)
+
+    code, problems = check(call, "--attention")
 
     assert check(call) == (0, [])
-    assert call("status", "--check").stdout == "All is well.\n"
+    assert (code, names_of(problems)) == (1, {"job_paused"})
 
 
-def test_a_monitor_is_told_what_is_ill(call, relay):
+def test_a_monitor_is_told_what_is_ill_and_what_the_configuration_forgot(call, relay):
     set_pause(
         relay.client, field_of("trigger", "vip-enter"), Pause("all of one cause", "segrelay"), ACT
     )
@@ -152,23 +95,17 @@ def test_a_monitor_is_told_what_is_ill(call, relay):
     started(relay, 2, "newer", ago_ms=121_000)
 
     code, problems = check(call)
+    document = orjson.loads(call("status", "--json").stdout)
 
     assert code == 1
     assert names_of(problems) == {"trigger_paused", "orphaned", "worker_configuration"}
     (paused,) = [one for one in problems if one["name"] == "trigger_paused"]
     assert (paused["subject"], paused["message"]) == ("vip-enter", "all of one cause")
     assert paused["command"] == "segrelay resume vip-enter"
-
-
-def test_what_is_worth_a_look_is_told_only_if_it_is_asked_for(call, relay):
-    appear(relay)
-    relay.publish(payload("ann@example.com", status="fine"), job="load")
-    set_pause(relay.client, field_of("job", "load"), Pause("later", "ops"), ACT)
-
-    code, problems = check(call, "--attention")
-
-    assert check(call) == (0, [])
-    assert (code, names_of(problems)) == (1, {"job_paused"})
+    assert (document["orphaned"], document["orphans"]) == (1, {"vip-exit": 1})
+    assert document["triggers"]["vip-exit"]["state"] == "orphaned"
+    assert document["waiting"] == 1
+    assert "vip-exit 1" in call("status").stdout
 
 
 def test_a_redis_that_is_not_there_is_unreachable_and_none_is_started(call, relay, tmp_path):
