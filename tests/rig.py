@@ -229,6 +229,7 @@ class Rig:
     settings: Settings = field(init=False)
     client: Redis = field(init=False)
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _log_starts: dict[int, int] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Self:
@@ -329,6 +330,7 @@ class Rig:
         replaces = number >= 0
         number = number if replaces else len(self.workers)
         log = self.worker_log(number)
+        self._log_starts[number] = log.stat().st_size if replaces else 0
         worker = self._started(log, "worker", f"--hostname=worker{number}@%h", *options)
         if replaces:
             self.workers[number] = worker
@@ -347,12 +349,16 @@ class Rig:
                 process_group=0,
             )
 
+    def is_ready(self, number: int) -> bool:
+        """Say whether a worker takes work; the log has the lines of those that it replaces, too."""
+        return WORKER_READY in self.worker_log(number).read_bytes()[self._log_starts[number] :]
+
     def wait_until_ready(self, seconds: float = 60.0, *, since: int = 0) -> None:
         """Wait until the logs of the workers from number `since` on say that they are ready."""
         end = time.monotonic() + seconds
         for number in range(since, len(self.workers)):
             log = self.worker_log(number)
-            while WORKER_READY not in log.read_bytes():
+            while not self.is_ready(number):
                 if time.monotonic() > end or self.workers[number].poll() is not None:
                     raise OperationsMustAct(
                         f"A worker does not start; see {log}:\n{log.read_text('utf-8')[-2000:]}"

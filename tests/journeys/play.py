@@ -86,8 +86,8 @@ def start_worker(rig, *options):
 
 def await_ready(rig, worker):
     """Wait until a worker that was started is ready."""
-    log = rig.worker_log(rig.workers.index(worker))
-    until(lambda: b" ready." in log.read_bytes(), 60, else_show=log)
+    number = rig.workers.index(worker)
+    until(lambda: rig.is_ready(number), 60, else_show=rig.worker_log(number))
 
 
 def stop_worker(worker):

@@ -12,9 +12,9 @@ has a row of what is in Redis in `tests/unit/ops/status/test_judgement.py`.
 | Redis is full | `redis_full` | `…of_redis…` |
 | Redis may throw keys away | `redis_not_durable` | `…of_redis…` |
 | Redis can't write to its disk | `redis_disk_fails` | `…of_redis…` |
-| Redis comes back empty | `redis_emptied` | `…comes_back_empty…` |
-| Redis is down | `redis_unreachable` (exit 3) | `…lost_redis…` |
-| no worker runs, and nothing waits | `no_worker` | `test_no_worker…` |
+| Redis comes back empty | `redis_emptied` | `…emptied_redis…` |
+| Redis is down | `redis_unreachable` (exit 3) | `…missing…` |
+| no worker runs, and nothing waits | `no_worker` | `…missing…` |
 | events are accepted, and none is delivered | `live_late` | `…of_a_destination…` |
 | Insider refuses the credentials | `destination_paused` | `…of_a_destination…` |
 | Insider answers with errors | `destination_broken` | `…of_a_destination…` |

@@ -2,6 +2,7 @@
 
 They are planted in the configuration, in payloads, in what templates say and in what the sandbox
 answers; then everything fails in every way, and all that people and machines see is searched.
+Whatever runs for long logs one JSON object a line meanwhile, or text where that is asked for.
 """
 
 import hashlib
@@ -41,6 +42,12 @@ from tests.ledger_keys import is_personal
 from tests.waiting import until
 from tests.warm import WarmProcess
 
+LOGGED = {
+    "worker-0": b"drain.ended",
+    "serve": b"webhook.answered",
+    "flower": b"FLOWER_AUTH is ignored",
+}
+"""Logs, and what each of them says."""
 PROTECTED = f"""
 [protection]
 key = "{"A" * 43}="
@@ -66,7 +73,8 @@ def is_protected(request):
 
 
 @pytest.fixture
-def world(tmp_path: Path, chat, is_protected):
+def world(tmp_path: Path, monkeypatch, chat, is_protected):
+    monkeypatch.setenv("FLOWER_AUTH", ".*")  # which is to be ignored, with a word in the log
     world = LeakyWorld(tmp_path, chat.url, more=PROTECTED if is_protected else "")
     with world.rig:
         yield world
@@ -98,14 +106,15 @@ def _listen(app, told, over) -> None:
 
 def test_what_is_planted_comes_out_nowhere(world, celery_events, chat, is_protected):
     rig = world.rig
+    log_options = () if is_protected else ("--log-format", "text")
     refuses = {"status": 400, "contains": '"refused"', "message": f"no: {SAYS}"}
     rig.sandbox.settings(failures=[refuses], accept_anything=True)
     rig.sandbox.post("lytics/profiles", [person(number) for number in range(20)])
     rig.launch = WarmProcess  # the worker after it is the one whose arguments are looked at
-    worker = rig.start_worker("--loglevel=DEBUG", "--concurrency=2")
+    worker = rig.start_worker("--loglevel=DEBUG", "--concurrency=2", *log_options)
     rig.launch = launch
     for command in ("serve", "flower"):
-        rig.start_beside(command)
+        rig.start_beside(command, *log_options)
     for options in ((), ("--json",)):
         rig.start_beside("tap", "--for", "5m", *options)
     world.run("send", "-", given=planted())
@@ -128,6 +137,10 @@ def test_what_is_planted_comes_out_nowhere(world, celery_events, chat, is_protec
         b" ".join(words) for words in written if not is_personal(key_of(words))
     )
     assert len(celery_events) > 0
+    for name, said in LOGGED.items():
+        log = world.seen[f"log {name}.log"]
+        assert said in log, name
+        assert [line for line in log.splitlines() if is_json(line) != is_protected] == [], name
     assert any(is_personal(key_of(words)) for words in written)
     assert any(b"no plan for" in text for text in world.seen.values())
     assert b'"outcome":"dead"' in world.seen["log tap.log"]
@@ -143,6 +156,12 @@ def test_what_is_planted_comes_out_nowhere(world, celery_events, chat, is_protec
     assert found_in(told, PERSONAL) == []
     assert all(b"a-secret-hook" not in text for text in world.seen.values())
     assert found_in(world.seen | {"all of Redis": all_written}, world.secrets) == []
+
+
+def is_json(line: bytes) -> bool:
+    with suppress(orjson.JSONDecodeError):
+        return isinstance(orjson.loads(line), dict)
+    return False
 
 
 def unkeyed_digests() -> list[str]:
