@@ -1,9 +1,9 @@
 """Rendering in a throw-away process with limits, to find an event that kills the process.
 
-`python -m segrelay.jsonnet.isolated` reads a request from its standard input, says when it
-is ready, and writes each result as soon as it has it: those that came out, and the one that did
-not, are known then. Time is the processor's: neither a stop nor a busy machine is a template's
-fault, and nor is a signal that somebody else sent.
+`python -m segrelay.jsonnet.isolated` reads a request from its standard input, says when it is
+ready, and writes each result as soon as it has it: so the results before a crash are kept, and the
+event that it was rendering then is known. Time is the processor's: neither a stop nor a busy
+machine is a template's fault, and nor is a signal that somebody else sent.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ class DiedAt:
     """The process ended before it had rendered every row.
 
     Args:
-        row: The index of the row that it was at; that row is to blame if the process dies of it
-            alone.
+        row: The index of the row that was being rendered, which is to blame if the process dies of
+            it alone.
         cause: `time` for the limit on seconds, `crash` for anything else (memory, a fault).
         results: The results of the rows before that one.
-        by_others: True if it could not begin, was ended from outside, or got no processor: the row
-            may be as good as any.
+        by_others: True if the process could not begin, was ended from outside, or got no processor:
+            its row may be fine.
     """
 
     row: int

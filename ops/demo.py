@@ -56,7 +56,7 @@ _MOVES_WHILE_SHOWN: Final = 3
 _MOST_MOVES: Final = 40
 """People who join, and as many who leave, at most."""
 _PEOPLE_A_MOVE: Final = 30
-"""A sync asks a person about more than a tenth of an audience, which has two thirds of all."""
+"""People at Lytics for each that joins or leaves: a sync asks before it takes out over a tenth."""
 _SYNCED, *_TOLD = AUDIENCES
 """The audience of backfill and sync, and the audiences of the webhooks."""
 _BEFORE_ANY_SCAN: Final = timedelta(seconds=3)

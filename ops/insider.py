@@ -56,7 +56,7 @@ class InsiderRefuses(OperationsMustAct):
 
 
 class InsiderReader:
-    """Reads from one destination, within the quota. To be closed.
+    """Reads from one destination, and anonymizes people there, within the quota. To be closed.
 
     Every request raises `InsiderUnreadable` if there is no answer, or one that Insider does not
     give, and `InsiderRefuses` if it does not accept our credentials.
@@ -308,7 +308,7 @@ def check_live(settings: Settings) -> Iterator[LiveFinding]:
 def _misfits(
     user: Mapping[str, Any], contacts: Mapping[str, str], events: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
-    """Yield the names of a user object that the panel lacks or has otherwise, with a message."""
+    """Yield the names that the panel lacks or has with another type, each with a message."""
     removed = _object(user.get("custom"))
     partial, whole = _object(removed.get("partial")), removed.get("whole")
     sent = dict(_named(user)) | {CUSTOM + name: value for name, value in partial.items()}

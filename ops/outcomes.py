@@ -54,7 +54,7 @@ from segrelay.worker.errors import LeaseLost, OperationsMustAct, RedisUnavailabl
 _READ_AT_ONCE: Final = 20
 """Entries read in one call: one holds the rows of up to some thousand deliveries."""
 _NEWEST: Final = 5
-"""The newest entries of each partition among which the newest rows are."""
+"""The number of newest entries that are read of each partition to find the newest rows."""
 
 
 class Range(NamedTuple):
@@ -116,7 +116,7 @@ class Ended(NamedTuple):
     show: str = ""
 
     def document(self) -> dict[str, Any]:
-        """Return it as `--json` prints it."""
+        """Return the outcomes as `--json` prints them."""
         kinds = (*OUTCOMES[1:], *(f"{kind}_by_reason" for kind in REASONED))
         found = {kind: getattr(self.counts, kind) for kind in kinds}
         return {"accepted": self.accepted, "waiting": self.waiting, **found}
@@ -181,7 +181,7 @@ def rows_about(
 
 
 def complete_since_ms(client: Redis, partitions: Sequence[PartitionKeys]) -> list[int]:
-    """Return, of each partition, the time (ms) from which on no row is gone; 0 = none is."""
+    """Return, of each partition, the time (ms) since which it has all rows; 0 = no row is gone."""
     answers = ask_each(client, partitions, lambda pipe, at: pipe.hget(at.recorded, "since"))
     return [int(since or 0) for since in answers]
 
@@ -242,7 +242,7 @@ class Cursor(StepState):
     rows: int = 0
 
     def has_missed(self, partition: PartitionKeys, since_ms: int) -> bool:
-        """Say whether rows of a partition are gone that have not left."""
+        """Say whether rows of a partition are gone from Redis that were not exported."""
         after = self.after.get(partition.tag)
         return after is not None and since_ms > int(after.partition("-")[0]) + 1
 
@@ -338,7 +338,7 @@ def refuse_existing(address: str) -> None:
     """Refuse to write to an address at which something is.
 
     Raises:
-        UsageWrong: There is, or nothing can be written there.
+        UsageWrong: Something is there, or nothing can be written there.
     """
     if Bucket(address).has() if _is_bucket(address) else Path(address).exists():
         raise UsageWrong(f"{address}: is there already; name a new file.")
@@ -352,7 +352,7 @@ def put(address: str, write: Callable[[BinaryIO], None]) -> None:
         write: A function that writes the content to a stream.
 
     Raises:
-        UsageWrong: It can't be written there, and is not there.
+        UsageWrong: The file can't be written, and is not there already.
         SourceUnavailable: The bucket can't be reached; the object may be there.
     """
     if _is_bucket(address):
@@ -464,13 +464,13 @@ def export(
 def _export_new(
     client: Redis, partitions: list[PartitionKeys], name: str, file: str
 ) -> tuple[int, int]:
-    """Write the rows that have not left yet under a name to a file, if there are any.
+    """Write the rows that were not exported yet under a name to a file, if there are any.
 
     What a file covers is kept in Redis before it is written, and the cursor moves on only when the
     file stands: an export that was killed in between is finished by the next one of that name.
 
     Returns:
-        The number of rows, and the time (ms) before which some are gone that have not left; 0 =
+        The number of rows, and the time (ms) before which some are gone that were not exported; 0 =
         none are.
 
     Raises:
@@ -633,7 +633,7 @@ def tap(
 
 
 def _followed(log: LogFollower, seconds: float) -> Iterator[OutcomeRow]:
-    """Yield the rows that come for so long. A Redis that is away for a while does not end it."""
+    """Yield the rows that come within some seconds, also after Redis was away for a while."""
     ends_at = time.monotonic() + seconds
     while is_all_written():
         is_last = time.monotonic() >= ends_at

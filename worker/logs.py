@@ -86,7 +86,7 @@ def _is_text(file: str | None) -> bool:
 def log_bug(error: Exception, event: str, **named: Any) -> str:
     """Log where an error of ours was raised, without its text, which may hold profile fields.
 
-    Returns a message with the same.
+    Return a message with the error's type and the function that raised it.
     """
     frames = traceback.extract_tb(error.__traceback__)
     message = f"{type(error).__name__} at {frames[-1].filename}:{frames[-1].lineno}"

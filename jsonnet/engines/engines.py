@@ -126,7 +126,7 @@ class TemplateEngines:
         """Render events; return the answers in their order.
 
         Args:
-            events: The profiles.
+            events: The profiles, with the settings.
             compares: True if the answers are only compared, so that they may be those of rjsonnet.
         """
         quick: dict[int, str | Failure] = {}

@@ -55,7 +55,7 @@ _STD: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
 
 
 _WAITS: Final = 5
-"""The longest wait for a judge, in times of its processor time: a machine may be busy."""
+"""The longest wait for a judge, as a multiple of its processor time: a machine may be busy."""
 
 
 @cache

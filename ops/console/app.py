@@ -70,7 +70,7 @@ class Asked:
     """A request for a page.
 
     Args:
-        path: The values in the address.
+        path: The parameters in the path of the address, by name.
         query: The parameters of the address, each with all its values.
         form: The fields that were posted; none for a GET.
     """
@@ -201,7 +201,7 @@ class Console:
 
     @property
     def live_seconds(self) -> int:
-        """Return the time after which there is another standing to fetch."""
+        """Return the seconds after which there is a newer state to fetch."""
         return max(LIVE_SECONDS, math.ceil(self.look.fresh_seconds))
 
 
@@ -299,7 +299,7 @@ def build_app(console: Console, pages: Iterable[PageRoute]) -> Starlette:
 
 
 class Guard:
-    """Answers for another host with nothing, takes the prefix off, and adds the headers to all."""
+    """Refuses requests for other hosts, takes the prefix off, and adds headers to all answers."""
 
     def __init__(self, app: Any, rights: Rights) -> None:
         self._app = app

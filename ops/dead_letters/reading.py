@@ -21,10 +21,10 @@ from segrelay.worker.contract.words import lane_of_job
 from segrelay.worker.core.messages import normalise_message
 
 _READ_AT_ONCE: Final = 100
-"""Letters read in one call: few, because a letter may hold a profile of a megabyte."""
+"""Dead letters read in one call: few, because one may hold a profile of a megabyte."""
 _LATEST_MS: Final = 1 << 52
 _READ_FIRST: Final = 8
-"""Deaths of a partition that are read first: who wants the newest few reads few of each."""
+"""Deaths of a partition that are read first: for the newest few of all, few of each are enough."""
 
 PROFILE: Final = b',"profile":'
 
@@ -33,7 +33,7 @@ StoredDeadLetter = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """A cause of death, and the letters that died of it."""
+    """A cause of death, with the number of dead letters and one of them as a sample."""
 
     cause: str
     count: int
@@ -45,15 +45,15 @@ class Cause:
 
 
 def digest_of(dead_letter: StoredDeadLetter) -> str:
-    """Return the digest of a letter's profile, hex."""
+    """Return the digest of a dead letter's profile, hex; "" = its entry can't be read."""
     header = dead_letter["header"]
     return str(header[1]) if header else ""
 
 
 def place_of(dead_letter_id: str) -> tuple[str, int] | None:
-    """Return the destination and the partition with which a letter's id begins.
+    """Return the destination and the partition with which a dead letter's id begins.
 
-    None for what is no id of a letter.
+    None = the text is no id of a dead letter.
     """
     destination, _, rest = dead_letter_id.partition(".")
     number, _, short = rest.partition(".")
@@ -65,7 +65,7 @@ def place_of(dead_letter_id: str) -> tuple[str, int] | None:
 def find_dead_letters(
     client: Redis, partitions: Sequence[PartitionKeys], wanted: Filter = EVERYTHING
 ) -> Iterator[StoredDeadLetter]:
-    """Yield letters, the newest death first; those that are added meanwhile may be missing."""
+    """Yield dead letters, the newest first; those that are added meanwhile may be missing."""
     if wanted.ids:
         yield from _named(client, partitions, wanted)
         return
@@ -77,9 +77,9 @@ def find_dead_letters(
 
 
 class TimeOfDeath(NamedTuple):
-    """The place of a dead letter in the order of deaths, which is read without the letter.
+    """The place of a dead letter in the order of deaths, which is read without the rest of it.
 
-    Of those who died in one millisecond, the one with the greater id comes first.
+    Of several deaths in one millisecond, the one with the greater id comes first.
     """
 
     at_ms: int
@@ -88,19 +88,19 @@ class TimeOfDeath(NamedTuple):
 
     @property
     def cursor(self) -> str:
-        """Return the text with which a walk goes on behind this letter."""
+        """Return the text with which a walk goes on behind this dead letter."""
         return f"{self.at_ms}.{self.id.decode()}"
 
 
 def walk_deaths(
     client: Redis, partitions: Sequence[PartitionKeys], wanted: Filter, behind: str = ""
 ) -> Iterator[tuple[TimeOfDeath, bytes | None]]:
-    """Yield the deaths that may match, the newest first, each with its letter's text.
+    """Yield the deaths that may match, the newest first, each with its dead letter's text.
 
-    None = it has gone, or it can't match and is the last one that Redis has looked at so far.
+    None = the dead letter is gone, or it can't match and is the last one that Redis has looked at.
 
     Args:
-        client: Redis, which looks through the letters.
+        client: Redis, which looks through the dead letters.
         partitions: The partitions to look in.
         wanted: The filter that dead letters may match; `matches` says whether one does.
         behind: The cursor of the last death that is known already; "" = none is.
@@ -131,9 +131,9 @@ def walk_deaths(
 def _texts_of_filter(
     client: Redis, partitions: Sequence[PartitionKeys], wanted: Filter
 ) -> Iterator[list[str]]:
-    """Yield for each choice of a filter the texts of which one stands in a letter that matches.
+    """Yield for each choice of a filter the texts of which a matching dead letter holds one.
 
-    In a sealed letter nothing can be looked for but whose it is.
+    Of a sealed dead letter only the person can be looked for.
     """
     if wanted.digests:
         yield list(wanted.digests)
@@ -154,8 +154,8 @@ def _texts_of_filter(
 def _place(partition: PartitionKeys, behind: str) -> tuple[int, str]:
     """Return the time and the id behind which a cursor is in a partition.
 
-    All ids of a partition begin alike, so that those of another one stand all before it or all
-    behind it.
+    All ids of a partition begin alike, so that those of another partition stand all before them or
+    all behind them.
     """
     at_ms, _, name = behind.partition(".")
     own = f"{partition.destination}.{partition.number}."
@@ -165,9 +165,9 @@ def _place(partition: PartitionKeys, behind: str) -> tuple[int, str]:
 def _deaths(
     partitions: Sequence[PartitionKeys], answers: Iterable[Sequence[bytes]]
 ) -> tuple[list[TimeOfDeath], TimeOfDeath | None]:
-    """Return the deaths that were found, the newest first, and the place up to which all are known.
+    """Return the deaths that were found, the newest first, up to the last that is sure, and that.
 
-    That is the last one of which each partition has been looked through; None = all are known.
+    Up to that one each partition has been looked through; None = all to their ends.
     """
     found: list[TimeOfDeath] = []
     horizon: TimeOfDeath | None = None
@@ -193,7 +193,7 @@ def _texts(client: Redis, deaths: Sequence[TimeOfDeath]) -> Iterator[bytes | Non
 
 
 def matches(dead_letter: StoredDeadLetter, wanted: Filter) -> bool:
-    """Say whether a filter matches a letter; its time was compared before."""
+    """Say whether a filter matches a dead letter; its time was compared before."""
     return (
         (not wanted.causes or dead_letter["cause"] in wanted.causes)
         and wanted.destination in ("", dead_letter["destination"])
@@ -225,7 +225,7 @@ def _named(
 
 
 def dead_letter_at(partition: PartitionKeys, text: bytes) -> StoredDeadLetter:
-    """Parse a letter; its destination has the name of today, whatever it was when it died.
+    """Parse a dead letter, and add the destination, which its partition tells.
 
     Its profile, which stands last, is left out if it is no JSON.
     """
@@ -238,9 +238,9 @@ def dead_letter_at(partition: PartitionKeys, text: bytes) -> StoredDeadLetter:
 
 
 def read_causes(client: Redis, partitions: Sequence[PartitionKeys]) -> list[Cause]:
-    """Return the causes of all letters, the most frequent first, each with a sample that is there.
+    """Return all causes of death, the most frequent first, each with a sample that is there.
 
-    Samples that have been removed are replaced by other letters with the same cause.
+    Samples that have been removed are replaced by other dead letters with the same cause.
     """
     causes = count_causes(client, partitions)
     named = Filter(ids=frozenset(one.sample for one in causes))
@@ -254,7 +254,7 @@ def read_causes(client: Redis, partitions: Sequence[PartitionKeys]) -> list[Caus
 
 
 def count_causes(client: Redis, partitions: Sequence[PartitionKeys]) -> list[Cause]:
-    """Return the causes without looking at letters, so that a sample letter may be gone."""
+    """Return the causes from their counts alone, so that a sample may be gone."""
     counts: Counter[str] = Counter()
     samples: defaultdict[str, dict[str, Any]] = defaultdict(dict)
     for answer in ask_each(client, partitions, lambda pipe, one: pipe.hgetall(one.causes)):

@@ -100,7 +100,7 @@ class Tools:
     """Runs the tools that a program calls.
 
     Args:
-        with_acts: True if it may also act.
+        with_acts: True if there are tools that change something, too.
     """
 
     def __init__(self, *, with_acts: bool) -> None:

@@ -46,7 +46,7 @@ _TAKEN: Final = re.compile(
     "|max_tasks|max_workers|natural_time|persistent|purge_offline_workers|state_save_interval"
     "|task_runtime_metric_buckets|tasks_columns|xheaders"
 )
-"""Flower's options that `FLOWER_…` variables may set: no other takes the password away."""
+"""Flower's options that `FLOWER_…` variables may set; none of them removes the password."""
 _CLOSED: Final = re.compile("/metrics|/api/task/(apply|async-apply|send-task)")
 
 
@@ -108,10 +108,10 @@ def _serve(app: Celery) -> None:
 
 
 def _take(state: Any, event: dict[str, Any]) -> None:
-    """Take an event, but none about a drain that found no free permit.
+    """Take an event, and forget a drain that ended because it found no free permit.
 
-    There can be hundreds of them a second beside one that did something, and Flower keeps only so
-    many tasks: they would push the others out.
+    There can be hundreds of these a second beside one that did something, and Flower keeps a
+    limited number of tasks: they would push the others out.
     """
     if event["type"] == "task-failed":
         # The column of results tells what came of a drain that ended badly, too.
@@ -124,9 +124,9 @@ def _take(state: Any, event: dict[str, Any]) -> None:
 
 class _Watch(Flower):  # type: ignore[misc] # Flower is not typed
     def find_handler(self, request: Any, **given: Any) -> Any:
-        """Return the handler of a request; every request that would change something is refused.
+        """Return the handler of a request; changes are refused unless [flower] allows actions.
 
-        So are Flower's metrics, which ask for no password, and the start of tasks.
+        Flower's metrics, which ask for no password, and the start of tasks are refused in any case.
         """
         reads = request.method in {"GET", "HEAD"} or request.path == "/tasks/datatable"
         is_closed = _CLOSED.match(request.path)

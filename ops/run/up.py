@@ -123,7 +123,7 @@ class Supervisor:
     """Runs children until told to stop, or until one dies for good.
 
     Args:
-        print_line: Prints a line of a child.
+        print_line: A function that prints a line of a child.
     """
 
     def __init__(self, print_line: Print) -> None:
@@ -156,7 +156,7 @@ class Supervisor:
         """Wait; return 0 if told to stop, 1 if a child died for good, 2 if one was called wrongly.
 
         Args:
-            look: Called all the time, to look after what is no child.
+            look: A function that is called each second, to look after the embedded Redis.
         """
         while not self._stop.wait(_LOOK_SECONDS):
             look()
@@ -312,7 +312,7 @@ class RedisWatch:
         self._told_at = -math.inf
 
     def look(self) -> None:
-        """Look after it."""
+        """Start the server if it does not run, and print that, or why it can't be started."""
         try:
             server = ensure_running(self._data_dir, least_free_bytes=self._least_free_bytes)
         except OperationsMustAct as error:

@@ -1,6 +1,7 @@
-"""Waiting deliveries: reading them, taking them back, and finding those that no worker delivers.
+"""Waiting deliveries: finding, reading and counting them, and taking them back.
 
-Delayed work: triggers that wait in a partition, and deliveries that were set aside.
+Also delayed work: triggers that wait in a partition, and deliveries that wait for another try; and
+the states of jobs in words.
 """
 
 from __future__ import annotations
@@ -55,11 +56,11 @@ class WaitingEntry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A filter for what waits and other kept things; an empty one matches all.
+    """A filter for waiting deliveries, dead letters and the quarantine; an empty one matches all.
 
     Args:
         job: The name of the job that published them; "" = any.
-        ids: The ids of dead letters; with any, nothing else counts.
+        ids: The ids of dead letters or quarantined records; none = any.
         containing: The text that stands in the message or the answer, as they are shown masked;
             only dead letters are chosen by it. "" = any.
         digests: The digests (hex) of the profiles; none = any.
@@ -83,11 +84,11 @@ class Filter:
 
     @classmethod
     def of_id(cls, one_id: str) -> Filter:
-        """Return the filter that matches one thing."""
+        """Return the filter that matches one dead letter or quarantined record."""
         return cls(ids=frozenset({one_id}))
 
     def holds(self, stream: Stream) -> bool:
-        """Say whether entries of a stream may be chosen."""
+        """Say whether a stream may hold entries that the filter matches."""
         return (
             (not self.job or stream.lane == lane_of_job(self.job))
             and self.trigger in ("", stream.trigger)
@@ -101,7 +102,7 @@ EVERYTHING: Final = Filter()
 def find_streams(
     client: Redis, partitions: Sequence[PartitionKeys], choice: Filter = EVERYTHING
 ) -> list[Stream]:
-    """Return the streams whose entries may be chosen."""
+    """Return the streams that may hold entries that a filter matches."""
     found = (stream for one in snapshots(client, partitions) for stream in one.waiting)
     return [stream for stream in found if choice.holds(stream)]
 
@@ -144,7 +145,7 @@ def measure(client: Redis, streams: Sequence[Stream]) -> list[Stream]:
 
 
 def is_gone(answer: Any) -> bool:
-    """Say whether a stream was removed meanwhile.
+    """Say whether an answer tells that a stream was removed meanwhile.
 
     Raises:
         Exception: The answer is another error.
@@ -155,7 +156,7 @@ def is_gone(answer: Any) -> bool:
 
 
 def count_chosen(client: Redis, streams: Sequence[Stream], choice: Filter) -> int:
-    """Count the waiting deliveries that are chosen."""
+    """Count the waiting deliveries that a filter matches."""
     if not choice.audience:
         return sum(stream.length for stream in streams)
     return sum(len(part) for stream in streams for part in _parts(client, stream, choice))
@@ -164,7 +165,7 @@ def count_chosen(client: Redis, streams: Sequence[Stream], choice: Filter) -> in
 def take_back(
     client: Redis, settings: Settings, streams: Sequence[Stream], choice: Filter
 ) -> Iterator[int]:
-    """Take back chosen entries, which count as discarded; yield the number of each step.
+    """Take back the entries that a filter matches; yield the number discarded in each step.
 
     What a drain has read already it may still send; what it has settled by then is not taken, and
     neither is what came after the streams were measured.
@@ -197,7 +198,7 @@ def take_back_entries(
 
 
 def _parts(client: Redis, stream: Stream, choice: Filter) -> Iterator[list[WaitingEntry]]:
-    """Yield chosen entries of a stream, step by step."""
+    """Yield the entries of a stream that a filter matches, up to `STEP` at a time."""
     chosen = (
         entry
         for entry in read_entries(client, stream, stream.last_id or "+")

@@ -64,7 +64,7 @@ CLAIM_MS: Final = 15_000
 FRESH_SECONDS: Final = 5.0
 """The part of `CLAIM_MS` in which a process begins to send; later it may be another's turn."""
 STALE_MS: Final = 5_000
-"""The age of a look that tells nothing any more: its process stood still."""
+"""The age from which on a look at health is not used: its process stood still."""
 STAND_BACK_SECONDS: Final = 10.0
 """Seconds for which a process with an older configuration leaves it to the others to look."""
 POST_SECONDS: Final = 5.0
@@ -74,7 +74,7 @@ _SLACK_ESCAPES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 CALM_MS: Final = 10_000
 """The time without a problem after which it is over."""
 SETTLES_MS: Final = 10_000
-"""The time for which a lesser problem has to last to be told, because it may become ill."""
+"""The time for which a problem that is not `ill` has to last to be told: it may become `ill`."""
 LONGEST_WAIT_MS: Final = 60_000
 MOST_OPEN: Final = 200
 OPEN: Final = "open"

@@ -93,7 +93,7 @@ from segrelay.worker.errors import FormatUnknown, RedisUnavailable, SegrelayErro
 _S = TypeVar("_S")
 Kind = Literal["destination", "trigger", "job"]
 FAILING: Final = "failing"
-"""The field of the table of open problems with the last failure to tell of one."""
+"""The field of the table of open problems with the last failure to send a message."""
 _UNNAMED: Final = "the configuration does not name it any more"
 _STOPPING: Final[Mapping[Kind, frozenset[str]]] = {
     DESTINATION: frozenset({"paused", "broken", "orphaned"}),
@@ -136,7 +136,7 @@ class Condition:
 
     @property
     def stops(self) -> bool:
-        """Say whether nothing goes."""
+        """Say whether this state stops all deliveries."""
         return self.state in _STOPPING[self.kind]
 
     @property
@@ -163,7 +163,8 @@ class DestinationStanding:
     """A destination: its state, its gate, and the answers to its requests.
 
     Args:
-        rate: The number of requests a minute that may be sent now; 0 = none was ever sent.
+        rate: The number of requests a minute that may be sent now; 0 = the configuration does not
+            name the destination.
         factor: The share of the rate that slow-downs have left, 0 to 1.
         failing: The triggers for which alone its circuit breaker is open; none = for all.
     """
@@ -412,7 +413,7 @@ class Standing:
 def read_standing(
     client: Redis, settings: Settings, partitions: Sequence[PartitionKeys] = ()
 ) -> Standing:
-    """Read how everything stands; `partitions` are all partitions, if they are known already."""
+    """Read the standing from Redis; `partitions` are all partitions, if they are known already."""
     unreadable: list[str] = []
     at_us = now_us(client)
     ahead_seconds, at_ms = time.time() - at_us / 1_000_000, at_us // 1_000

@@ -1,4 +1,4 @@
-"""`segrelay template`: list, write, check and push templates; Lytics returns no source of them."""
+"""`segrelay template`: list, write, check and push templates; Lytics returns no source to pull."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class Workspace:
         return found
 
     def name_of(self, given: str) -> str:
-        """Return the name of a template; a path to it, as shells complete it, is one, too."""
+        """Return a template's name from its name or, as shells complete it, from its path."""
         name = full_name(given, self.folder)
         folder, path = self.folder.resolve(), Path(name).resolve()
         if not Path(name).is_absolute() and (folder / name).is_file():

@@ -1,8 +1,8 @@
 """Tables that fit the screen; names, ids and times are never cut.
 
 Columns that say nothing (all zero, all empty) are left out. If a table is wider than the screen,
-what does not fit goes below its row behind its title: whole columns, and the long ones of texts.
-Texts are broken between words only.
+what does not fit goes below its row, after the column's title: whole columns, and long texts. Texts
+are broken between words only.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def laid_out(columns: TableColumns, rows: Rows, width: int | None) -> list[list[
 
     Args:
         columns: The columns, from the most important one to the least.
-        rows: The rows' cells, as they may be shown.
+        rows: The rows' cells, as printable texts.
         width: The width of the screen; None = every column, and one line for a row.
     """
     typed = [each if isinstance(each, TableColumn) else TableColumn(each) for each in columns]

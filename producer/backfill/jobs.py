@@ -293,7 +293,7 @@ class JobStore:
         """Mark a job as being read again if its phase allows it; return its former phase.
 
         Args:
-            name: Of the job.
+            name: The job's name.
             spec: The new specification, if its source is to be read from the beginning; see
                 `Spec.attempt`.
 
@@ -312,9 +312,9 @@ class JobStore:
         """Pause or abort a job: when this returns, nothing more of its reading is accepted.
 
         Args:
-            name: Of the job.
+            name: The job's name.
             phase: The phase to bring it to, `paused` or `aborted`.
-            partitions: All of them.
+            partitions: All partitions of all destinations.
 
         Returns:
             The phase in which it was. Where that does not allow this one, nothing has changed.
@@ -384,7 +384,7 @@ class JobStore:
 
         Args:
             job: The job, as it was read.
-            partitions: All of them.
+            partitions: All partitions of all destinations.
             before_ms: The time before which it must have been read or aborted; None = whenever that
                 was.
             until_ms: The time after which nothing of it is forgotten; None = it is never too late.

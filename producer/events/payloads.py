@@ -285,7 +285,7 @@ class Payload:
         value: The value parsed from `text`, which is taken over and changed.
         line: The number of its first line in its source, from 1; 0 where there are no lines.
         index: The position in the array of that line, from 0.
-        error: The reason why it can't be read, with which `value` means nothing; None = it can.
+        error: The reason why it can't be read, with which `value` means nothing; "" = it can.
         state: True if its events were made up by comparison, whatever `ReadingRules.state` says.
     """
 
@@ -547,7 +547,7 @@ class RowForm:
 
     Args:
         audience: The audience's slug.
-        audience_id: The audience's id; "" = not told, and templates that read it find none.
+        audience_id: The audience's id; "" = not told: publishing adds it if Redis knows it.
         at: The time when the rows were true, RFC 3339; "" where each row says it itself.
         column: The field in which each row says it; "" where all have the same time.
     """

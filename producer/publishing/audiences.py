@@ -1,6 +1,7 @@
 """Audiences: named by their slug; ids are aliases, learned from payloads that carry both.
 
-What was learned stands in Redis and is remembered here, so that a payload costs no question.
+What was learned stands in Redis and is remembered here for a minute, so that a payload needs no
+query.
 """
 
 from __future__ import annotations

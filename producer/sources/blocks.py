@@ -125,7 +125,8 @@ def blocks_of(opened: Opened, columns: Columns, *, first_rows: int = 0) -> Itera
     Args:
         opened: The file.
         columns: The way to read CSV.
-        first_rows: The number of rows of the first block, if they are delivered first; 0 = as all.
+        first_rows: The number of rows of the first block, if they are delivered first; 0 = as many
+            as in any block.
 
     Raises:
         SourceDamaged: The file is not whole; its rows up to there were yielded.

@@ -83,7 +83,7 @@ class BucketFile(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a position; nothing is asked for."""
+        """Go to a position; no request is made."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.state.size}[whence]
         self._at = max(0, base + offset)
         return self._at

@@ -46,7 +46,7 @@ _SEGMENTS: Final = "segments"
 
 
 class Look(NamedTuple):
-    """A second look at somebody who was missing in the scan.
+    """The result of looking up somebody who was missing in the scan.
 
     Attributes:
         profile: The profile; {} where there is none any more.
@@ -152,7 +152,7 @@ class _Chosen(NamedTuple):
 
 
 class FileSource:
-    """Reads the newest file; used in a `with` block for each step.
+    """Reads the newest complete export; used in a `with` block for each step.
 
     Between two steps the file stays open, until its last page or the next one that is read: only a
     process that does its first step of a scan reads through the rows that others have compared.
@@ -223,7 +223,7 @@ class FileSource:
         )
 
     def _file_at(self, chosen: _Chosen, stay: Callable[[], None]) -> Opened:
-        """Return the file, at the row that comes next; it is opened unless it lies before that."""
+        """Return the file at the chosen row, opened anew if it was read beyond that row already."""
         at = self._at
         is_behind = not at or at._replace(row=0) != chosen._replace(row=0) or at.row > chosen.row
         if self._file is None or is_behind:

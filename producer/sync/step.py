@@ -239,11 +239,11 @@ def confirm(
     Args:
         store: The store of the sync.
         run: The sync's state, as it was when the lock was taken.
-        number: The run that a person has looked at; None = the one that waits.
+        number: The number of the run that a person has looked at; None = that of the waiting run.
         at_most: The number of missing members that the person has agreed to; None = all of them.
 
     Returns:
-        How many may be missing: now, or at the end of the scan that has begun meanwhile.
+        How many members may leave: now, or at the end of the scan that has begun meanwhile.
 
     Raises:
         UsageWrong: Nobody is in doubt, or another run or more members are.

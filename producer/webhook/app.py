@@ -150,7 +150,7 @@ class Receiver:
 
     Args:
         secrets: The secrets, of which each is valid.
-        intake: The store of bodies.
+        intake: The intake, which stores the events of bodies.
         ready: A function that says why nothing can be stored now; "" = it can. Called from a
             thread.
         problems: A function that returns the names of all problems of health. Called from a thread.

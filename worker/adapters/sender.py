@@ -1,4 +1,4 @@
-"""Sends requests over HTTP: to allowed addresses only, within a deadline, with its token.
+"""Sends requests over HTTP: to allowed addresses only, within a deadline, with their tokens.
 
 httpx measures its timeouts per read, so that a server which drips holds a request for as long as it
 likes; the deadline here is of our own. Whether a request may have taken effect is decided by one
@@ -68,7 +68,8 @@ def pooled_transport(
     Args:
         network: The network backend that makes the connections.
         connections: The largest number of connections at once, idle ones too.
-        authority: The file of a private authority that secures them; "" = the system's do.
+        authority: The file with the certificates of a private authority; "" = the system's
+            authorities.
         local_address: The address to connect from; None = any.
     """
     context = tls_context(authority)
@@ -151,7 +152,7 @@ def token_request(authorization: Authorization) -> OutgoingRequest:
     """Return the request that asks for a token by client credentials.
 
     Args:
-        authorization: Of the type `oauth2`.
+        authorization: An authorization of the type `oauth2`.
 
     Raises:
         ConfigurationInvalid: A secret is not set.
@@ -183,7 +184,7 @@ def read_grant(answer: Answer | NoAnswer, authorization: Authorization) -> Grant
 
     Args:
         answer: The answer of the endpoint.
-        authorization: Of the type `oauth2`.
+        authorization: An authorization of the type `oauth2`.
     """
     if isinstance(answer, NoAnswer):
         return Failed(f"{_named(authorization)}: {answer.message}", possibly_applied=False)
@@ -322,7 +323,7 @@ class AuthorizedSender:
         return answer
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections of the sender."""
         await self.sender.close()
 
 

@@ -42,10 +42,10 @@ class Request:
     Attributes:
         intent: The intent that is written before the request.
         send_time: The send time that was booked last.
-        is_booked: True if that is its own: it was not given back.
+        is_booked: True while `send_time` belongs to the request: False once it was given back.
         closed: The reason why no send time could be had, if the gate said so.
         intent_ms: The time when its intent was written, by Redis' clock.
-        may_be_out: True if it may have been written.
+        may_be_out: True if bytes of it may have been sent.
         begun_seconds: Its begin by the drain's clock.
         elapsed_seconds: The time until its answer, or until there could be none.
     """
@@ -117,7 +117,7 @@ class Batch:
         is_last: True if nothing was left to read behind it.
         skipped: Deliveries that need no request, until they are settled.
         failed: Deliveries that can't be sent, until they are settled.
-        stopped: Why only another version of segrelay can go on, by trigger.
+        stopped: The reasons why only another version of segrelay can go on, by trigger.
         parts: The parts to send. Parts that were taken back come first, then the narrowest.
         apart: Triggers of which a body was refused. They share no further request of the batch.
         busy: Profiles, and identifiers by which the destination knows them, of which a request is

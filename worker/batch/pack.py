@@ -57,8 +57,8 @@ class RequestBuilder:
         """Add a delivery's own user objects to the request; returns whether they fit.
 
         The first delivery always fits: it is known not to be too large alone. Its root options are
-        the request's. A delivery of which something newer has made other root options untrue goes
-        in a request of its own.
+        the request's. A delivery whose root options differ, because newer events changed them, is
+        left for another request.
         """
         if self._people and delivery.sent.root != self.root:
             # Whatever comes behind it of the same person stays behind it.

@@ -228,8 +228,9 @@ class Previewed:
     Args:
         result: The result of rendering; None where the event can't be read.
         shaping: The result of shaping the body; None where it did not render, or for no trigger.
-        request: The body that would be sent; None where none would.
-        has_parts: Templates make URL or headers too, and were rendered together.
+        request: The body that would be sent; b"" where none would.
+        has_parts: True if templates also make the URL or headers: all of them were rendered
+            together.
     """
 
     name: str
@@ -345,7 +346,7 @@ def preview(
         candidates: The events, of any triggers that are configured.
         settings: The configuration.
         now_us: The time of the preview, in µs since 1970; 0 = now, by this machine's clock.
-        trigger: The one that delivers all of them; None = each is delivered by its own.
+        trigger: The trigger that delivers all of them; None = each is delivered by its own.
         template: The template instead of that trigger's; "" = its own.
     """
     now_us = now_us or time.time_ns() // 1_000

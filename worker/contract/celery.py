@@ -6,7 +6,7 @@ lost message costs nothing, since the sweep finds what was not woken.
 A Redis at `maxmemory` refuses whatever may grow. Celery's messages are how waiting events get
 worked off, and that is what makes room: so the transports let a full Redis take them.
 
-Whoever can write to the broker can leave anything there, and Celery ends at some of it, in every
+Whoever can write to the broker can leave anything there, and some of it crashes Celery, in every
 worker that reads it, again after each restart. So a message is made anew from the few values that
 count, before Celery sees it: it can't set a time limit, a time, a callback or a result's receiver.
 """
@@ -157,7 +157,7 @@ class BackgroundJob(NamedTuple):
     """A step of background work: its Celery task, and the name of its subject, such as a sync.
 
     Attributes:
-        name: The thing whose step it is; it stands in Flower.
+        name: The name of the sync, watch, destination or other subject, as Flower shows it.
     """
 
     task: str

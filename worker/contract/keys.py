@@ -11,7 +11,7 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | --- | --- | --- |
 | `{segrelay}:format` | string | the format's number, written once |
 | `{segrelay}:partitions` | string | their number, written once |
-| `{segrelay}:identity` | string | what was configured at first use |
+| `{segrelay}:identity` | string | the identity field, as configured at first use |
 | `{segrelay}:protection` | string | the secret that seals what has a star, sealed itself: |
 | | | `contract.protection` |
 | `{segrelay}:destinations` | hash | destination → its address, authorization, and fingerprint of |
@@ -23,7 +23,7 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{segrelay}:paused` | hash | `KIND\|name`, see `contract.triggers` → JSON: by whom, why, since |
 | `{segrelay}:streaks` | hash | trigger → `cause\|n`: deaths of one cause in a row |
 | `{segrelay}:instance` | hash | `id`: a random name that Redis got at first use |
-| `{instance:N}` | hash | the same for a node of a Cluster: each master has the first that it can |
+| `{instance:N}` | hash | the same for a master of a Cluster, with the lowest N of its slots |
 | `{segrelay}:lost` | hash | `id`, and `@NODE`, that came back empty → `last seen\|noticed` (ms) |
 | `{segrelay}:progress` | list | JSON of counts and times, newest first, for an hour |
 | `{segrelay}:progress:lock` | hash | a sample of it was taken lately: see `lock_take.lua` |

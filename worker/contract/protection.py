@@ -107,7 +107,7 @@ class Protection:
             os.register_at_fork(after_in_child=self._begin)
 
     def off(self) -> None:
-        """Leave everything as it is."""
+        """Switch the protection off: nothing is sealed, and digests are made without a secret."""
         self.secret_id = self.digest_key = self.record = self._secret = b""
 
     def use(self, secret: bytes, record: bytes) -> None:

@@ -1,6 +1,6 @@
 """The closed vocabularies: directions, lanes, reasons. One word per thing, everywhere.
 
-A reason is lower case and made for machines: it stands in counts, letters and `status --json`.
+A reason is lower case and made for machines: it stands in counts, dead letters and `status --json`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class Effects(NamedTuple):
         names_template: Its outcome names the template, though nothing may have been rendered.
         updates_ledger: The profile's ledger tells of it.
         is_reported: The response stream of the trigger gets a record of it.
-        is_news: It tells of its event what no other event tells; else `why` ends with another one.
+        is_news: False if an event with this outcome says no more than an earlier or later event:
+            `why` then ends with that one.
         in_a_row: The number of deaths of one cause in a row that pauses the trigger; 0 = none does.
     """
 
@@ -90,7 +91,7 @@ class Death(Reason):
     AMBIGUOUS = "ambiguous", Effects(in_a_row=0)
     """The request got no sure answer and `on_ambiguous` is `dead_letter`."""
     KILLED_WORKER = "killed_worker", Effects(names_template=True, in_a_row=5)
-    """Rendering this delivery alone killed a throw-away process; it took the time limit twice."""
+    """Rendering this delivery, alone, killed a throw-away process, or took too long."""
     TOO_LARGE = "too_large"
     """One user alone is larger than a request may be."""
     UNREADABLE = "unreadable"

@@ -82,7 +82,8 @@ class Sweep:
         announce: A function that tells Redis that this node runs, unless it was told lately.
         leave: A function that takes the announcements back.
         may_sweep: A function that says whether this node does the round.
-        look: A function that looks at all partitions that have work, and wakes those that are due.
+        look: A function that returns the partitions that have work, and notes those that are due as
+            woken.
         queued: A function that returns how many messages wait in the broker.
         wake: A function that sends messages for drains and background jobs.
         has_idle_process: A function that says whether this node has one now.
@@ -151,7 +152,7 @@ os.register_at_fork(
 
 
 def begin_aside(work: Callable[[], bool]) -> Future[bool]:
-    """Do some work in a thread of its own, and return its result to come."""
+    """Do some work in a thread of its own, and return the future of its result."""
     ended: Future[bool] = Future()
 
     def run() -> None:

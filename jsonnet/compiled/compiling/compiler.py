@@ -50,7 +50,7 @@ from segrelay.jsonnet.syntax.tree import has_assert
 
 _OUTERMOST: Final = {"std": Standard()}
 _WRITTEN_OUT: Final = 2_000
-"""The most characters of code of a file's field that are written out wherever it is told whole."""
+"""The longest code of an imported field, in characters, that is repeated at each use of it."""
 
 
 @dataclass(slots=True)

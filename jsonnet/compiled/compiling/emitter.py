@@ -45,7 +45,7 @@ class Variable:
     """A variable of the generated code.
 
     Args:
-        source: The expression, if it is a container that a file writes out as a field.
+        source: The expression, if it is an array or object in a field of a module; None otherwise.
     """
 
     code: Code
@@ -67,7 +67,7 @@ class KnownFunction:
 
     Args:
         strict: Whether every call evaluates the argument, by parameter.
-        value: The function that gives the code of the function as a value.
+        value: The code that makes the function a value of Jsonnet.
     """
 
     name: str
@@ -208,7 +208,7 @@ def taken(name: str, raw: str = "") -> str:
 
     Args:
         name: The name of a variable.
-        raw: The code of what is assigned to it first; "" = it has its value.
+        raw: The code of the value to assign to the variable first; "" = it has its value already.
     """
     given = f"({name} := {raw})" if raw else name
     return f"({name} if {given}.__class__ is str or {name} is None else take({name}))"

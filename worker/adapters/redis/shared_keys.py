@@ -79,14 +79,14 @@ def read_identified(client: Redis) -> frozenset[str]:
 
 
 def ask_editions(triggers: Collection[str]) -> tuple[str, ...]:
-    """Return the question for the newest editions of triggers, for `newest_editions`."""
+    """Return the command that reads the newest editions of triggers, for `newest_editions`."""
     return ("HMGET", keys.FINGERPRINTS, *(triggers or [""]))
 
 
 async def tell_newest(
     client: AsyncRedis, triggers: Mapping[str, LoadedTrigger], told: dict[str, str]
 ) -> None:
-    """Make the fingerprints of triggers the newest, those that were not told before.
+    """Tell Redis the editions of triggers as the newest, except those that it was told before.
 
     A process that is forked anew inherits what its node has told: what it loaded then may be older
     by now than what others use.
@@ -357,9 +357,9 @@ class DeadLetterLimit:
         self._next_look: dict[str, float] = {}
 
     async def pause_if_full(self, destination: str) -> bool:
-        """Pause a destination whose letters have reached the limit; say whether they have.
+        """Pause a destination whose dead letters have reached the limit; say whether they have.
 
-        It looks every few seconds, and else knows of none that has.
+        It counts them every two seconds at most, and returns False in between.
         """
         now = boottime_seconds()
         if now < self._next_look.get(destination, 0.0):

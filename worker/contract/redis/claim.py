@@ -11,8 +11,8 @@ script that claims a Redis decides, and each process opens its secret then, or i
 
 A Redis also gets a random name at first use, its instance id. Each process that runs for long
 remembers it and compares; where it has changed, all that the Redis held before is gone, and that is
-kept until somebody has seen it. In a Cluster, every master has such a certificate, which goes with
-its slot to whoever has that.
+kept until somebody has seen it. In a Cluster, every master has an instance id in one of its slots,
+which moves along with the slot.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def compare(client: Redis, settings: Settings) -> None:
 
 
 def learn_protection(settings: Settings, record: bytes) -> None:
-    """Seal and unseal with the secret that a Redis in use has; b"" = it is open.
+    """Seal and unseal with the secret that a Redis in use has; b"" = it is not protected.
 
     Raises:
         ConfigurationInvalid: A key of `[protection]` is not set.
@@ -316,8 +316,7 @@ class Loss:
 
 
 KnownInstances = dict[str, tuple[str, int]]
-"""The certificates that a process has seen last, and when (ms), by key; they outlive connections.
-"""
+"""The instance ids that a process has seen last, and when (ms), by key."""
 
 
 @dataclass(slots=True)
@@ -327,7 +326,7 @@ class InstanceWatch:
     Args:
         client: The client of the process.
         settings: The settings with which an empty Redis is claimed anew.
-        known: The ids of the servers that the process has seen.
+        known: The instance ids that the process has seen; they outlive its connections.
     """
 
     client: Redis
@@ -335,7 +334,7 @@ class InstanceWatch:
     known: KnownInstances = field(default_factory=dict)
 
     def look(self) -> None:
-        """Compare the certificates in Redis with those that were last seen.
+        """Compare the instance ids in Redis with those that were last seen.
 
         Raises:
             RedisUnavailable: Redis can't be asked.
@@ -347,7 +346,7 @@ class InstanceWatch:
                 self._look(nodes)
 
     def _look(self, nodes: Mapping[str, str]) -> None:
-        """Read the certificates of nodes, and write one where there is none."""
+        """Read the instance ids of nodes, and write one where there is none."""
         new = [ScriptCall((key,), ("HSETNX", "id", secrets.token_hex(8))) for key in nodes]
         asked = [("HGET", key, "id") for key in nodes]
         at_ms = now_ms(self.client)

@@ -91,7 +91,7 @@ def weaknesses(
     found_by: FoundBy = "",
     replicas: int = 0,
 ) -> list[str]:
-    """Return where a Redis keeps less than we promise.
+    """Return the settings by which a Redis may lose what was accepted, each as a sentence.
 
     Args:
         info: The answer to INFO.
@@ -153,8 +153,9 @@ def connect(
     """Return a client that sends a command at most once, and returns answers as bytes.
 
     Args:
-        url: See `worker.contract.redis.url`. Behind Sentinels each connection goes to whichever
-            server is the master when it begins, in a Cluster to the master of the key's slot.
+        url: The URL, see `worker.contract.redis.url`. Behind Sentinels each connection goes to
+            whichever server is the master when it begins, in a Cluster to the master of the key's
+            slot.
         timeout_seconds: The longest wait for a connection, and for each answer.
         away_seconds: The longest wait for a new master, where nothing was sent yet; behind
             Sentinels and in a Cluster.
@@ -282,7 +283,7 @@ def wait_ready(url: str, seconds: float | None = None, *, replicas: int = 0) -> 
     """Wait for a Redis that is starting or loading, and check that it can be used.
 
     Args:
-        url: See `connect`.
+        url: The URL, as `connect` takes it.
         seconds: The longest wait; None = `patience_seconds`.
         replicas: The number of replicas that must confirm a write.
 
@@ -291,7 +292,8 @@ def wait_ready(url: str, seconds: float | None = None, *, replicas: int = 0) -> 
 
     Raises:
         RedisUnavailable: It was not ready in time, or refuses our password.
-        RedisMismatch: It is too old, or a Cluster where none was named, or none.
+        RedisMismatch: It is too old, or a Cluster and the URL names none, or no Cluster and it
+            names one.
     """
     address = parse_redis_url(url)
     gives_up_at = time.monotonic() + (patience_seconds(url) if seconds is None else seconds)

@@ -72,7 +72,7 @@ _SCRIPTS: Final = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO"})
 _SCRIPT_KEY: Final = 3
 _UNKNOWN_HOSTS: Final = ("", "?")
 _INSTANCES: Final = 1_024
-"""The number of keys for nodes' certificates: a master with 1 % of the slots has ten of them."""
+"""The number of keys for nodes' instance ids: a master with 1 % of the slots has ten of them."""
 
 Command = tuple[tuple[Any, ...], Mapping[str, Any]]
 """The words of a command, and the client library's options for its answer."""
@@ -262,7 +262,7 @@ class Router:
     async def _reached(
         self, commands: Sequence[Command], left: Iterable[list[int]]
     ) -> dict[RedisNode, list[list[int]]]:
-        """Return which server gets which commands, once it is connected to: nothing was sent."""
+        """Return which server gets which commands, once each is connected; nothing is sent yet."""
         known = self._known or await self.find()
         groups: dict[RedisNode, list[list[int]]] = {}
         for unit in left:
@@ -306,7 +306,7 @@ class Router:
         raise NotImplementedError
 
     def why(self, error: RedisError, asked: RedisNode) -> Exception | None:
-        """Return why no master is found, if nobody else tells it; None = as it was."""
+        """Return why no master is found, if the error of a node tells it; None = it does not."""
         raise NotImplementedError
 
     def server(self, node: RedisNode) -> Any:
@@ -389,7 +389,7 @@ class SentinelRouter(Router):
         )
 
     def is_elsewhere(self, answer: Any) -> bool:
-        """Say whether a write was refused: a replica takes none, nor who has too few of them."""
+        """Say whether a write was refused by a replica, or by a master with too few replicas."""
         words = {"READONLY", "NOREPLICAS"}
         return isinstance(answer, ResponseError) and refusing_word(answer) in words
 
@@ -477,7 +477,7 @@ class RoutedRedis(Redis):
         return [(str(node), self.router.server(node)) for node in self._found().all]
 
     def keys_of_masters(self) -> dict[str, str]:
-        """Return a key of each master of a Cluster, and the master, as they are now."""
+        """Return the key of each master's instance id in a Cluster, with the master's address."""
         if not self.is_cluster:
             return super().keys_of_masters()
         known = self._found()
@@ -491,7 +491,7 @@ class RoutedRedis(Redis):
 
 @cache
 def _spread_keys() -> tuple[tuple[str, int], ...]:
-    """Return the keys of nodes' certificates with their slots, spread over all masters."""
+    """Return the keys of nodes' instance ids with their slots, spread over all masters."""
     names = map(node_instance_id, reversed(range(_INSTANCES)))
     return tuple((name, key_slot(name.encode())) for name in names)
 

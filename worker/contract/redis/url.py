@@ -67,7 +67,7 @@ class RedisAddress:
         hosts: The hosts and ports; several only for Sentinels and a Cluster.
         service: The name under which the Sentinels know the master; empty without Sentinel.
         options: The `ssl_…` and `sentinel_…` values of the query, as written.
-        found_by: The way to find the master of something.
+        found_by: The way to find the master, see `FoundBy`.
     """
 
     hosts: tuple[RedisNode, ...]

@@ -423,7 +423,7 @@ def leaves(table: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
 
 
 def secrets_of(table: Any) -> Iterator[tuple[KeyPath, Secret]]:
-    """Yield every secret in a table with its place there, except values that hold `{token}`."""
+    """Yield each secret in a table with its place there, except literal texts with `{token}`."""
     for path, value in leaves(table):
         is_secret = isinstance(value, Secret)
         if is_secret and (value.origin != LITERAL or TOKEN not in (value.value or "")):
