@@ -1,5 +1,7 @@
 """Lytics, Redis and Insider with a sync between them; a test says when a step is done."""
 
+import os
+import time
 from dataclasses import replace
 
 import orjson
@@ -157,6 +159,13 @@ class World:
                 for name in self.client.smembers(partition.streams):
                     self.client.delete(partition.stream(name.decode()))
                 self.client.delete(partition.streams)
+
+
+def aged(path, minutes):
+    """Let a file have been written so many minutes ago."""
+    at = time.time() - 60 * minutes
+    os.utime(path, (at, at))
+    return path
 
 
 def standing_still(world, change_is_due, meanwhile):

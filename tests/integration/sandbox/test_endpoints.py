@@ -6,9 +6,9 @@ import httpx
 import pytest
 
 from segrelay.ops.config.commands import check_tokens
-from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.errors import OperationsMustAct, UsageWrong
 from tests.commands import called
+from tests.configuration import settings_in, table
 from tests.waiting import allowed, until
 
 SWITCHES = {
@@ -104,20 +104,11 @@ def test_a_sandbox_that_is_not_there_is_named():
         called("sandbox", "requests", "--url", "http://127.0.0.1:9")
 
 
-LOGIN = """\
-[authorizations.crm]
-label = "CRM"
-type = "oauth2"
-token_url = "{url}/_oauth2/token"
-client_id = "us"
-client_secret = "a-secret-of-nobody"
-"""
-
-
 def test_a_live_check_gets_a_token_of_each_authorization(sandbox, tmp_path):
-    (tmp_path / "templates").mkdir()
-    (tmp_path / "segrelay.toml").write_text(LOGIN.format(url=sandbox.url))
-    settings = load_settings(tmp_path / "segrelay.toml", environ={})
+    login = {"type": "oauth2", "client_id": "us", "client_secret": "a-secret-of-nobody"}
+    url = f"{sandbox.url}/_oauth2/token"
+    crm = table("authorizations.crm", label="CRM", token_url=url, **login)
+    settings = settings_in(tmp_path, crm)
     issued = sandbox.get("endpoints")["tokens"]
 
     assert list(check_tokens(settings)) == []

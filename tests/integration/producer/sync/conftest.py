@@ -1,13 +1,11 @@
 """A Lytics of one's own for each test of a sync, and a Redis."""
 
-import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.integration.producer.sync_world import World
+from tests.integration.producer.sync_world import World, aged
 
 
 @pytest.fixture
@@ -21,12 +19,10 @@ def exports(world: World, tmp_path: Path) -> Callable[..., Path]:
     world.configure(source="file:exports/*.csv")
     (tmp_path / "exports").mkdir()
 
-    def write(name: str, numbers: range, *, minutes_ago: float, damage: str = "") -> Path:
+    def write(name: str, numbers: range, *, minutes_ago: float) -> Path:
         path = tmp_path / "exports" / name
         rows = "".join(f"p{n}@example.com,Ann\n" for n in numbers)
-        path.write_text("email,first_name\n" + rows + damage)
-        at = time.time() - 60 * minutes_ago
-        os.utime(path, (at, at))
-        return path
+        path.write_text("email,first_name\n" + rows)
+        return aged(path, minutes_ago)
 
     return write
