@@ -24,11 +24,6 @@ def payload(number=0, **profile):
     return orjson.dumps(wrapped(email=f"person{number}@example.com", **profile))
 
 
-def exit_of():
-    entry = {"slug": "vip", "event": "exit", "exit": "2026-11-01T10:00:00Z"}
-    return payload(segment_events=[entry])
-
-
 def test_an_event_becomes_one_delivery_in_its_partition(publisher, client):
     published = publisher.publish([orjson.dumps(WRAPPED)])
 
@@ -229,7 +224,7 @@ def test_an_id_without_a_slug_is_placed_once_the_slug_was_learned(publisher, cli
 def test_what_one_publisher_learned_another_knows(configure, publisher_of):
     settings = configure()
     one, other = publisher_of(settings), publisher_of(settings)
-    other.publish([exit_of()])
+    other.publish([payload(segment_events=[{**ENTER, "id": None}])])
     one.publish([payload()])
 
     assert other.publish([payload(segment_events=[{**ENTER, "slug": None}])]).accepted == 1

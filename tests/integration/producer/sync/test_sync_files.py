@@ -91,26 +91,21 @@ def test_an_export_in_doubt_takes_nobody_out_until_somebody_confirms_it(
 class Meddler(FileSource):
     """Its file is written to by somebody else at one of its calls."""
 
-    def __init__(self, source, call, meddle):
+    def __init__(self, source, meddle):
         self.__dict__ = source.__dict__
-        self._call, self._meddle, self.calls = call, meddle, 0
+        self._meddle = meddle
 
     def page(self, *args):
-        self._meet()
+        self._meddle()
         return super().page(*args)
 
     def _read(self, file):
-        self._meet()
+        self._meddle()
         return super()._read(file)
 
     def refuse_change(self, origin):
-        self._meet()
+        self._meddle()
         super().refuse_change(origin)
-
-    def _meet(self):
-        self.calls += 1
-        if self.calls == self._call:
-            self._meddle()
 
 
 def rewritten_at(world, exports, call):
@@ -121,7 +116,13 @@ def rewritten_at(world, exports, call):
     world.run()
     exports("2.csv", range(80, 2_500), minutes_ago=20)
 
-    def rewrite():
+    calls = 0
+
+    def meddle():
+        nonlocal calls
+        calls += 1
+        if calls != call:
+            return
         with newer.open("r+") as file:
             file.truncate(len("email,first_name\n"))
             file.seek(0, os.SEEK_END)
@@ -129,15 +130,9 @@ def rewritten_at(world, exports, call):
         aged(newer, 10)
 
     syncing = world.syncing()
-    meddlers = []
-
-    def opened(sleep):
-        meddlers.append(Meddler(syncing.open_source(sleep), call, rewrite))
-        return meddlers[-1]
-
-    run = world.run(open_source=opened)
+    run = world.run(open_source=lambda sleep: Meddler(syncing.open_source(sleep), meddle))
     assert run.phase is Phase.IDLE
-    return meddlers[-1].calls
+    return calls
 
 
 def test_a_file_that_is_rewritten_in_place_takes_out_only_who_left(world, exports):
