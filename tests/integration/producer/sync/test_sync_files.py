@@ -10,7 +10,7 @@ from segrelay.producer.sources.opening import zstd
 from segrelay.producer.sources.tables import Columns
 from segrelay.producer.sync.sources import ExportMissing, FileSource
 from segrelay.producer.sync.store import Phase
-from segrelay.worker.errors import UsageWrong
+from segrelay.worker.errors import ScanExpired, UsageWrong
 from tests.integration.producer.sync_world import aged, emails
 from tests.nightly import amount
 
@@ -219,3 +219,14 @@ def test_the_lock_is_kept_while_another_process_reads_up_to_where_the_scan_is(tm
 
     assert len(stayed) == 4
     assert [row["email"] for row in page.rows[:2]] == ["p4000@example.com", "p4001@example.com"]
+
+
+def test_a_file_that_was_written_to_between_two_pages_has_expired(tmp_path):
+    path = tmp_path / "export.ndjson"
+    path.write_bytes(people_of(2_500))
+    with file_source(path) as source:
+        start = source.page("").following
+        path.write_bytes(people_of(2_400))
+
+        with pytest.raises(ScanExpired):
+            source.page(start)
