@@ -45,7 +45,7 @@ def test_a_chunk_whose_writes_are_interrupted_anywhere_is_in_redis_once(
     """One event is refused until somebody tells, meanwhile, which audience it is of."""
     settings = configure()
     known = (person(number, id=None, pad="x" * 1_000) for number in range(2_500))
-    chunk = texts(*known, person(2_500, slug=None, enter="2026-11-01T09:00:00Z"))
+    chunk = texts(person(2_500, slug=None, enter="2026-11-01T09:00:00Z"), *known)
 
     def publish(client):
         publisher = Publisher(client, settings, waker=waker)
