@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -15,6 +18,7 @@ SECRET = "very-secret"
 BODY = b'{"users":[{"identifiers":{"email":"ann@example.com"}}]}'
 
 T = TypeVar("T")
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Behaviour = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -23,33 +27,44 @@ def run(test: Coroutine[Any, Any, T]) -> T:
 
 
 @contextlib.asynccontextmanager
-async def server(behave: Behaviour) -> AsyncIterator[str]:
-    """Serve whole requests to a behaviour, one after another on each connection."""
+async def listening(behave: Talk, **options: Any) -> AsyncIterator[int]:
+    """Serve connections with a behaviour each; yield the port."""
     talks: set[asyncio.Task[None] | None] = set()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         talks.add(asyncio.current_task())
         try:
-            while not writer.is_closing():
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = int((*head.lower().split(b"content-length: "), b"0")[1].split(b"\r\n")[0])
-                await behave(head + await reader.readexactly(length), writer)
-                await writer.drain()
+            await behave(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             # What is written already still goes out where the end is orderly.
             writer.close() if writer.is_closing() else writer.transport.abort()
 
-    listening = await asyncio.start_server(talk, "127.0.0.1", 0)
+    accepting = await asyncio.start_server(talk, "127.0.0.1", 0, **options)
     try:
-        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        yield accepting.sockets[0].getsockname()[1]
     finally:
-        listening.close()
+        accepting.close()
         for task in filter(None, talks):
             task.cancel()
         await asyncio.gather(*filter(None, talks))
         await asyncio.sleep(0)
+
+
+@contextlib.asynccontextmanager
+async def server(behave: Behaviour, context: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    """Serve whole requests to a behaviour, one after another on each connection."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while not writer.is_closing():
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int((*head.lower().split(b"content-length: "), b"0")[1].split(b"\r\n")[0])
+            await behave(head + await reader.readexactly(length), writer)
+            await writer.drain()
+
+    async with listening(talk, ssl=context) as port:
+        yield f"http{'s' if context else ''}://127.0.0.1:{port}"
 
 
 @contextlib.asynccontextmanager
@@ -126,3 +141,13 @@ async def answer_without_end(_request: bytes, writer: asyncio.StreamWriter) -> N
 async def answer_nonsense(_request: bytes, writer: asyncio.StreamWriter) -> None:
     writer.write(b"this is not HTTP\r\n\r\n")
     writer.close()
+
+
+async def reset(_request: bytes, writer: asyncio.StreamWriter) -> None:
+    linger = struct.pack("ii", 1, 0)
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    writer.close()
+
+
+async def redirect(_request: bytes, writer: asyncio.StreamWriter) -> None:
+    writer.write(response(302, b"", Location="/api/user/v1/delete"))

@@ -7,11 +7,7 @@ import pytest
 from segrelay.worker.adapters.sender import HttpSender
 from segrelay.worker.destinations.api import Answer, NoAnswer, Silence
 from segrelay.worker.errors import ConfigurationInvalid
-from tests.integration.worker.adapters.test_sender import (
-    answer,
-    request_to,
-    server,
-)
+from tests.integration.worker.adapters.sending import answer, listening, request_to, server
 
 LOOPBACK = ("127.0.0.0/8",)
 
@@ -40,22 +36,14 @@ async def refused(sender, request):
     return caught.value.message
 
 
-@pytest.mark.parametrize(
-    ("address", "says"),
-    [
-        ("127.0.0.1", "this machine itself"),
-        ("10.0.0.5", "a private or reserved address"),
-        ("169.254.169.254", "a link-local address, from which clouds hand out their credentials"),
-        ("::1", "this machine itself"),
-    ],
-)
-async def test_a_name_that_leads_inside_is_refused_with_its_address(address, says):
-    resolve, _ = names([address])
+async def test_a_name_that_leads_inside_is_refused_with_its_address():
+    resolve, _ = names(["169.254.169.254"])
     sender = HttpSender(resolve=resolve)
     message = await refused(sender, to("https://x:443", networks=()))
     assert message == (
-        f"Not sent: crm.example.test leads to {address}, {says}. If that is right, the"
-        " destination allows it with http.networks."
+        "Not sent: crm.example.test leads to 169.254.169.254, a link-local address, from which"
+        " clouds hand out their credentials. If that is right, the destination allows it with"
+        " http.networks."
     )
     await sender.close()
 
@@ -91,32 +79,29 @@ async def test_what_was_looked_at_is_what_is_connected_to():
     """A name that turns to this machine at its second look gains nothing: there is none."""
     opened = []
 
-    async def remember(reader, writer):
+    async def remember(reader, _writer):
         opened.append(await reader.read(1))
-        writer.close()
 
-    listening = await asyncio.start_server(remember, "127.0.0.1", 0)
-    url = f"https://x:{listening.sockets[0].getsockname()[1]}"
     resolve, asked = names(["127.0.0.1"], ["10.0.0.5"])
     sender = HttpSender(resolve=resolve)
-    result = await sender.send(to(url), 5)
-    # The server speaks no TLS: it is the connection that counts here.
-    assert result == NoAnswer(Silence.UNREACHABLE, possibly_applied=False)
-    assert asked == ["crm.example.test"]
-    assert opened == [b"\x16"]
-    assert "10.0.0.5" in await refused(sender, to(url))
-    assert opened == [b"\x16"]
-    listening.close()
+    async with listening(remember) as port:
+        url = f"https://x:{port}"
+        result = await sender.send(to(url), 5)
+        # The server speaks no TLS: it is the connection that counts here.
+        assert result == NoAnswer(Silence.UNREACHABLE, possibly_applied=False)
+        assert asked == ["crm.example.test"]
+        assert "10.0.0.5" in await refused(sender, to(url))
+        assert opened == [b"\x16"]
     await sender.close()
 
 
-async def test_a_name_is_looked_up_again_for_each_connection():
+async def test_each_connection_looks_its_name_up_and_tries_the_allowed_addresses_in_order():
     async def answer_and_close(request, writer):
         await answer(request, writer)
         writer.close()
 
     async with server(answer_and_close) as url:
-        resolve, asked = names(["127.0.0.1"])
+        resolve, asked = names(["10.0.0.5", "127.0.0.2", "127.0.0.1"])
         sender = HttpSender(resolve=resolve)
         request = request_to(
             url.replace("127.0.0.1", "localhost"), "/in", api="http", networks=LOOPBACK
@@ -125,15 +110,4 @@ async def test_a_name_is_looked_up_again_for_each_connection():
             assert isinstance(await sender.send(request, 5), Answer)
             await asyncio.sleep(0.02)
         assert asked == ["localhost"] * 3
-        await sender.close()
-
-
-async def test_of_several_addresses_the_allowed_ones_are_tried_in_order():
-    async with server(answer) as url:
-        resolve, _ = names(["10.0.0.5", "127.0.0.2", "127.0.0.1"])
-        sender = HttpSender(resolve=resolve)
-        request = request_to(
-            url.replace("127.0.0.1", "localhost"), "/in", api="http", networks=LOOPBACK
-        )
-        assert isinstance(await sender.send(request, 5), Answer)
         await sender.close()

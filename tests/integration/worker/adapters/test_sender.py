@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from segrelay.worker.adapters.sender import MOST_ANSWER_BYTES, HttpSender
+from segrelay.worker.adapters.sender import MOST_ANSWER_BYTES
 from segrelay.worker.destinations.api import Answer, NoAnswer, Silence
 from segrelay.worker.errors import ConfigurationInvalid
 from tests.integration.worker.adapters.sending import (
@@ -22,13 +22,14 @@ from tests.integration.worker.adapters.sending import (
     cut_in_the_body,
     drip,
     hang_up,
+    redirect,
     request_to,
+    reset,
     response,
     run,
     say_nothing,
     sending,
     sent,
-    server,
 )
 
 
@@ -84,26 +85,35 @@ def test_nothing_of_a_request_is_left_to_the_garbage_collector(behave: Behaviour
 
 
 @pytest.mark.parametrize(
-    ("behave", "silence"),
+    ("behave", "silence", "why"),
     [
-        (hang_up, Silence.CUT),
-        (say_nothing, Silence.DEADLINE),
-        (answer_nonsense, Silence.CUT),
-        (cut_in_the_body(200), Silence.CUT),
-        (drip(200), Silence.DEADLINE),
+        (hang_up, Silence.CUT, "the connection was closed before its end"),
+        (reset, Silence.CUT, "connection reset by peer"),
+        (say_nothing, Silence.DEADLINE, "nothing complete came within 0.3 s"),
+        (answer_nonsense, Silence.CUT, "what it answered is not HTTP"),
+        (cut_in_the_body(200), Silence.CUT, "the connection was closed before its end"),
+        (drip(200), Silence.DEADLINE, "nothing complete came within 0.3 s"),
     ],
 )
-def test_what_left_and_was_not_answered_is_possibly_applied(
-    behave: Behaviour, silence: Silence
+def test_what_left_and_was_not_answered_is_possibly_applied_and_named(
+    behave: Behaviour, silence: Silence, why: str
 ) -> None:
-    assert sent(behave, 0.3) == NoAnswer(silence, possibly_applied=True)
+    result = sent(behave, 0.3)
+
+    assert result == NoAnswer(silence, possibly_applied=True)
+    assert result.message == f"no answer: {why}"
 
 
-@pytest.mark.parametrize("behave", [drip(400), cut_in_the_body(400)])
-def test_a_status_other_than_success_tells_without_its_body(behave: Behaviour) -> None:
+@pytest.mark.parametrize(
+    ("behave", "status", "truncated"),
+    [(drip(400), 400, True), (cut_in_the_body(400), 400, True), (redirect, 302, False)],
+)
+def test_a_status_other_than_success_tells_without_its_body_and_is_not_followed(
+    behave: Behaviour, status: int, *, truncated: bool
+) -> None:
     result = sent(behave, 0.3)
     assert isinstance(result, Answer)
-    assert (result.status, result.truncated) == (400, True)
+    assert (result.status, result.truncated) == (status, truncated)
 
 
 def test_an_endless_answer_is_read_to_a_limit() -> None:
@@ -111,24 +121,6 @@ def test_an_endless_answer_is_read_to_a_limit() -> None:
     assert isinstance(result, Answer)
     assert result.truncated
     assert len(result.body) == MOST_ANSWER_BYTES
-
-
-def test_a_redirect_is_not_followed() -> None:
-    async def redirect(_request: bytes, writer: asyncio.StreamWriter) -> None:
-        writer.write(response(302, b"", Location="/api/user/v1/delete"))
-
-    result = sent(redirect)
-    assert isinstance(result, Answer)
-    assert result.status == 302
-
-
-async def test_what_never_left_is_surely_not_applied() -> None:
-    async with server(answer) as url:
-        pass
-    sender = HttpSender()
-    result = await sender.send(request_to(url), 5)
-    assert result == NoAnswer(Silence.UNREACHABLE, possibly_applied=False)
-    await sender.close()
 
 
 async def test_a_request_that_waits_for_a_connection_until_its_deadline_never_left() -> None:
