@@ -1,1 +1,1 @@
-"""The commands of `segrelay`, the sandbox, the embedded Redis, and the developers' tools."""
+"""The commands of `segrelay`, the console, the embedded Redis, and the files that deploy them."""

@@ -253,7 +253,7 @@ class EmbeddedRedis:
     """An embedded Redis that runs.
 
     Args:
-        started_by_us: The call that returned this has started it, and may stop it.
+        started_by_us: True if the call that returned this has started it, and may stop it.
     """
 
     url: str = field(repr=False)

@@ -1,4 +1,4 @@
-"""`segrelay erase`: forget a person, in streams, ledger, letters, quarantine and syncs.
+"""`segrelay erase`: forget a person, in streams, ledger, dead letters, quarantine and syncs.
 
 Traces that stay are named: texts that mention the person, bytes of deleted entries, and files that
 were exported. What was found is counted, and nothing of it is kept. A command that was killed is
@@ -305,7 +305,7 @@ def erase(
     identifier: Identifier = "",
     relay: Asks,
 ) -> Result:
-    """Erase a person from Redis: what waits, the ledger, letters, quarantine, and sync members.
+    """Erase a person from Redis: what waits, ledger, dead letters, quarantine, and sync members.
 
     The receipt has counts and a digest, and no data. At Insider the profile stays, unless
     --anonymize lets Insider remove what is personal in it; a whole profile is never deleted. What

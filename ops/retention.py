@@ -3,10 +3,10 @@
 It is a background job of the workers, a step every minute. Health names what goes within
 `retention.warning`; see `segrelay.ops.state.background`.
 
-Letters are discarded by the script by which a person discards them, so that the counts and the rows
-about outcomes stay right; see `leave.lua`. The history and the requests to the receiver are
-trimmed without a word. Backfills that are over are forgotten once they are as
-old as the history, by the scripts by which a watch forgets its own; see `JobStore.forget`.
+Dead letters are discarded by the script by which a person discards them, so that the counts and the
+rows about outcomes stay right; see `leave.lua`. The history and the requests to the receiver are
+trimmed without a word. Backfills that are over are forgotten once they are as old as the history,
+by the scripts by which a watch forgets its own; see `JobStore.forget`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from segrelay.worker.errors import SegrelayError
 
 LOG: Final = structlog.get_logger()
 DROPPED_AT_ONCE: Final = 200
-"""The most letters, and the most records, that one step drops."""
+"""The most dead letters, and the most records, that one step drops."""
 JOBS_AT_ONCE: Final = 10
 """The most backfills that one step forgets."""
 _MINUTE_MS: Final = 60_000
@@ -94,7 +94,7 @@ class Retention:
             yield what, drops[what](partitions, Expiry(now_ms - kept_ms, now_ms + LOCK_MS))
 
     def _drop_letters(self, partitions: Sequence[PartitionKeys], expiry: Expiry) -> int:
-        """Discard some letters that have died before a time, and return how many."""
+        """Discard some dead letters from before a time, and return how many."""
         found = ask_each(
             self.client,
             partitions,

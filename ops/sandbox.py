@@ -87,7 +87,7 @@ def forget_sandbox_run(settings: Settings) -> bool:
     """End the Redis of a sandbox run that has ended, and delete all that it holds.
 
     Args:
-        settings: Those of the sandbox run.
+        settings: The settings of the sandbox run.
 
     Returns:
         False if there was nothing.
@@ -270,7 +270,7 @@ def ask(url: str, path: str, value: Any = None, **query: Any) -> Any:
     """Return the report below `/_sandbox/`, e.g. `ask("", "summary")`, or the answer to a value.
 
     Args:
-        url: That of the sandbox; "" = the one that the environment names, or the default.
+        url: The URL of the sandbox; "" = the one that the environment names, or the default.
         path: The report's name.
         value: The value to post; None = nothing.
         query: Parameters of the URL.

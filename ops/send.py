@@ -73,9 +73,9 @@ class Batch(NamedTuple):
     """Payloads that are written together.
 
     Attributes:
-        payloads: The number of them.
-        last_line: The line of the last one.
-        draft: Laid out.
+        payloads: The number of payloads.
+        last_line: The line of the last payload.
+        draft: The draft of them, which is laid out.
     """
 
     payloads: int
@@ -120,9 +120,9 @@ class Sending:
         While Redis writes a batch to its disk, the next one is read and drafted.
 
         Args:
-            batches: Each is read while it is gone through.
-            advance: Called with the number of payloads that were published.
-            is_live: More of the source may come at any time.
+            batches: The batches, each of which is read while it is gone through.
+            advance: A function that is called with the number of payloads that were published.
+            is_live: True if more of the source may come at any time.
 
         Raises:
             RedisUnavailable: With what is surely in Redis, and how to go on.
@@ -211,7 +211,7 @@ class Sending:
             )
 
     def _write(self, draft: Draft) -> Published:
-        """Write a draft once Redis has room; only its memory does workers not free.
+        """Write a draft once its lane has room; raise if Redis' memory is full, for any lane.
 
         Its events have the times of the draft, so that what is there twice is delivered once.
         """

@@ -174,7 +174,7 @@ def compare(
         client: Redis.
         settings: The configuration.
         reader: The reader of the destination of all these people.
-        people: The people.
+        people: The people to compare.
         until_ms: The time (ms) behind which deliveries are left out: Insider may not show them yet.
         again_seconds: The time after which a difference is read again.
         shown: A function that is called with 1 for each person who was read.

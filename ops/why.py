@@ -51,7 +51,7 @@ from segrelay.worker.core.messages import normalise_message
 from segrelay.worker.errors import PayloadRefused, UsageWrong
 
 _SAME_MS: Final = 10_000
-"""A death and its letter are written in one step, by the clocks of a worker and of Redis."""
+"""The most ms between the times of a death and its dead letter, which two clocks tell."""
 _SAID_ALREADY: Final = tuple(reason.value for reason in Skip if not reason.effects.is_news)
 """Remarks on skipped events of which another event tells the same, or more."""
 ENDS: Final = frozenset({"delivered", "skipped", "dead", "dead letter", "quarantined"})

@@ -107,7 +107,8 @@ class Publisher:
             source: The source that the positions count in, e.g. a digest of the file.
 
         Returns:
-            When Redis has it. With `dry_run`: what it would have.
+            The result, once Redis has the deliveries; with `dry_run`, the result that there would
+            be.
 
         Raises:
             RedisUnavailable: Redis is full (then nothing was written), or was lost in between
@@ -153,7 +154,7 @@ class Publisher:
         Args:
             draft: the draft.
             progress: the position in the job's source at which it ends.
-            rolls: by partition, the members that change with it.
+            rolls: the members of a sync that change with it, by partition.
         """
         queue = kind_of_lane(draft.lane)
         draft.calls = {}

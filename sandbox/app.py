@@ -30,7 +30,7 @@ class AdmittedWrite:
     It holds the account and the journal of its arrival, which a reset may replace meanwhile.
 
     Args:
-        turns: Large writes are applied one after the other.
+        turns: The lock by which large writes are applied one after the other.
     """
 
     exchange: Exchange

@@ -83,7 +83,7 @@ def scan(things: Iterable[Found], most: int = MOST_SCANNED) -> Scan[Found]:
 
 
 class Look:
-    """The Redis of a console.
+    """Reads from Redis what pages show, each part at most once in a while for all who look.
 
     Attributes:
         judged: The standing and its problems.
@@ -94,9 +94,10 @@ class Look:
         requests: The newest requests to the receiver.
 
     Args:
-        client: With short timeouts: a page waits for it.
+        client: A client with short timeouts, as a page waits for its answers.
         settings: The configuration, until workers or receivers are started with a newer one.
-        changed_at: Returns the time at which a command that was started here ended last.
+        changed_at: A function that returns the time at which a command that was started here ended
+            last.
     """
 
     def __init__(

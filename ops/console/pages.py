@@ -287,7 +287,7 @@ def sync(console: Console, asked: Asked) -> Page:
 
 
 def _leaving(look: Look, name: str, run: Run, number: int) -> Scan[tuple[str, int]]:
-    """Return the members that a run has not seen, nor one since, as digests with partitions."""
+    """Return the members that no run since this one has seen, as digests with partitions."""
     store = SyncStore(look.client, name, look.settings.redis)
     marks = (
         (key, mark, partition.number)

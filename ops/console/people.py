@@ -190,7 +190,7 @@ FILTERS: Final = ("trigger", "audience", "reason", "text", "since", "until", "jo
 
 
 def dead_letters(console: Console, asked: Asked) -> Page:
-    """Show the causes and the letters that the filters choose."""
+    """Show the causes and the dead letters that the filters choose."""
     look = console.look
     causes = list(look.causes())
     chosen = list(asked.query.get("cause", ()))
@@ -219,13 +219,13 @@ def dead_letters(console: Console, asked: Asked) -> Page:
 
 
 _LETTERS: Final = 200
-"""The letters that a page shows."""
+"""The dead letters that a page shows."""
 _MOST_LOOKS: Final = 200
-"""The most looks in vain of a page, each at up to 100 letters of each partition."""
+"""The most looks in vain of a page, each at up to 100 dead letters of each partition."""
 
 
 def _look_through(look: Look, wanted: Filter, behind: str) -> tuple[list[StoredDeadLetter], str]:
-    """Return the newest letters that match, and the cursor behind which there may be more.
+    """Return the newest dead letters that match, and the cursor behind which there may be more.
 
     It is "" where there are no more.
     """

@@ -1,1 +1,1 @@
-"""The command `segrelay dlq`: reading, masking, replaying, exporting and importing letters."""
+"""The command `segrelay dlq`: reading, masking, replaying and discarding dead letters."""

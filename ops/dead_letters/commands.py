@@ -1,8 +1,8 @@
 """`segrelay dlq`: dead letters, why they died, and what to do with them.
 
 A replay goes into the backfill lane and keeps the event's own time, so that the ledger refuses it
-if something newer was delivered meanwhile. A crash in between neither loses nor doubles a letter:
-one script takes it out and puts it back.
+if something newer was delivered meanwhile. A crash in between neither loses nor doubles a
+dead letter: one script takes it out and puts it back.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ _UNREADABLE: Final = "The entry can't be read by this version of segrelay."
 
 
 class Expiry(NamedTuple):
-    """The permission to discard letters that were kept for long enough.
+    """The permission to discard dead letters that were kept for long enough.
 
     Attributes:
         before_ms: The time before which they have died.
@@ -105,11 +105,11 @@ class DeadLetters(Kept[StoredDeadLetter]):
     why_left_out = LEFT_OUT
 
     def find(self, wanted: Filter) -> Iterator[StoredDeadLetter]:
-        """Yield the letters that match, the newest death first."""
+        """Yield the dead letters that match, the newest death first."""
         return find_dead_letters(self.client, all_partitions(self.client, self.settings), wanted)
 
     def document(self, one: StoredDeadLetter, *, reveal: bool) -> dict[str, Any]:
-        """Return a letter as it is printed, with the place that failed and its times."""
+        """Return a dead letter as it is printed, with the place that failed and its times."""
         location = failed_at(self.settings, one["trigger"], one["message"])
         return (
             {"location": location}
@@ -135,7 +135,7 @@ class DeadLetters(Kept[StoredDeadLetter]):
         yield f"→ segrelay dlq replay {one['id']} --dry-run"
 
     def replay(self, wanted: Filter) -> Work:
-        """Return the replay of the letters that match, the oldest death first.
+        """Return the replay of the dead letters that match, the oldest death first.
 
         Letters of events before what the ledger remembers are left out.
         """
@@ -163,18 +163,18 @@ class DeadLetters(Kept[StoredDeadLetter]):
         )
 
     def result(self, work: Work, done: int) -> Result:
-        """Return how many letters were replayed, and how many left out."""
+        """Return how many dead letters were replayed, and how many left out."""
         document = {"replayed": done, "left_out": dict(work.left_out)}
         return Result(document, f"{plural(done, *self.nouns)} replayed")
 
     def discard(self, wanted: Filter) -> Work:
-        """Return the work of discarding the letters that match now."""
+        """Return the work of discarding the dead letters that match now."""
         ids = [one["id"] for one in self.find(wanted)]
         partitions = all_partitions(self.client, self.settings)
         return Work(len(ids), lambda: self._leave(partitions, ids, None))
 
     def discard_expired(self, partition: PartitionKeys, ids: Sequence[str], expiry: Expiry) -> int:
-        """Discard letters of a partition that were kept for long enough; return how many."""
+        """Discard dead letters of a partition that were kept for long enough; return how many."""
         return sum(self._leave([partition], ids, None, expiry))
 
     def _leave(
@@ -186,8 +186,8 @@ class DeadLetters(Kept[StoredDeadLetter]):
     ) -> Iterator[int]:
         """Replay dead letters step by step, or discard them for good where no audiences are given.
 
-        Yields how many letters each step took. An event without the id of its audience gets it, if
-        it is known by now.
+        Yields how many dead letters each step took. An event without the id of its audience gets
+        it, if it is known by now.
 
         Raises:
             RedisUnavailable: The steps before were taken.
@@ -235,7 +235,7 @@ def failed_at(settings: Settings, trigger: str, message: str) -> str:
 
 
 def shown(dead_letter: StoredDeadLetter, *, reveal: bool) -> dict[str, Any]:
-    """Return the fields of a letter with its body as JSON, and masked unless revealed."""
+    """Return the fields of a dead letter with its body as JSON, and masked unless revealed."""
     body = json_or_text(dead_letter["body"])
     public = {key: value for key, value in dead_letter.items() if key != "header"}
     if reveal:
@@ -257,7 +257,7 @@ def obstacle(
     *,
     named: bool = False,
 ) -> str:
-    """Return the reason why a letter can't be replayed; "" if it can."""
+    """Return the reason why a dead letter can't be replayed; "" if it can."""
     trigger = settings.triggers.get(dead_letter["trigger"])
     if trigger is None or trigger.destination != dead_letter["destination"]:
         return "orphaned"
@@ -271,7 +271,7 @@ def obstacle(
 
 
 def identified(dead_letter: StoredDeadLetter, audiences: AudienceStore) -> StoredDeadLetter:
-    """Return a letter whose event has the id of its audience, if one is known."""
+    """Return a dead letter whose event has the id of its audience, if one is known."""
     header = dead_letter_header(dead_letter)
     entries = dead_letter["profile"].get(SEGMENT_EVENTS) if header else None
     if not (header and isinstance(entries, list) and entries and isinstance(entries[0], dict)):
@@ -280,7 +280,7 @@ def identified(dead_letter: StoredDeadLetter, audiences: AudienceStore) -> Store
 
 
 def _chunks(dead_letters: Sequence[StoredDeadLetter]) -> Iterator[list[StoredDeadLetter]]:
-    """Yield the letters in chunks that are each small enough for one script."""
+    """Yield the dead letters in chunks that are each small enough for one script."""
     chunk: list[StoredDeadLetter] = []
     size = 0
     for dead_letter in dead_letters:
@@ -331,7 +331,7 @@ def _call(
 
 
 def end_of(dead_letter: StoredDeadLetter) -> End:
-    """Return the row about the death of a letter."""
+    """Return the row about the death of a dead letter."""
     return End(
         dead_letter_header(dead_letter) or UNREADABLE,
         dead_letter["stream"],
@@ -345,7 +345,7 @@ def end_of(dead_letter: StoredDeadLetter) -> End:
 
 
 def _target(dead_letter: StoredDeadLetter) -> str:
-    """Return the name of the stream for a replayed letter: its job's, or the backfill lane's."""
+    """Return the stream of a replayed dead letter: in the lane of its job, or the backfill lane."""
     lane, trigger = split_stream_name(dead_letter["stream"])
     return stream_name(lane if job_of_lane(lane) else BACKFILL, trigger)
 
@@ -366,7 +366,7 @@ def _entry(dead_letter: StoredDeadLetter) -> tuple[bytes, bytes]:
 
 
 def entry_of(dead_letter: StoredDeadLetter) -> tuple[bytes, bytes] | None:
-    """Return header and profile as they were in the stream; None if the letter lacks them."""
+    """Return header and profile as they were in the stream; None if the dead letter lacks them."""
     match dead_letter.get("entry"):
         case [str(header), str(profile)]:
             try:
@@ -380,7 +380,7 @@ def entry_of(dead_letter: StoredDeadLetter) -> tuple[bytes, bytes] | None:
 
 
 def dead_letter_header(dead_letter: StoredDeadLetter) -> Header | None:
-    """Return the header of a letter; None if its entry could not be read."""
+    """Return the header of a dead letter; None if its entry could not be read."""
     profile: Any = dead_letter["profile"]
     if not isinstance(profile, dict) or not dead_letter["header"]:
         return None
@@ -392,7 +392,7 @@ def dead_letter_header(dead_letter: StoredDeadLetter) -> Header | None:
 
 
 def candidate_of(dead_letter: StoredDeadLetter) -> Candidate | None:
-    """Return the event of a letter; None if this version can't read its entry."""
+    """Return the event of a dead letter; None if this version can't read its entry."""
     header = dead_letter_header(dead_letter)
     if "entry" in dead_letter or header is None:
         return None
@@ -454,7 +454,7 @@ def replay(
     force: Force = False,
     relay: Asks,
 ) -> Result:
-    """Send letters again, through the backfill lane and with their event's own time.
+    """Send dead letters again, through the backfill lane and with their event's own time.
 
     What something newer has made stale is skipped. An event without the id of its audience gets it,
     if it is known by now. A dry run renders with today's templates.
@@ -516,7 +516,7 @@ def list_dead_letters(
     reveal: Reveal = False,
     relay: Reads,
 ) -> Result:
-    """List letters, the newest death first."""
+    """List dead letters, the newest death first."""
     client, settings = relay.client, relay.settings
     store = DeadLetters(client, settings)
     first = (page - 1) * limit

@@ -98,7 +98,7 @@ class RetentionStanding:
     dropped: Mapping[str, int] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
-        """Return it for JSON documents."""
+        """Return the numbers of both kinds of things, as JSON documents show them."""
         return {
             what.replace(" ", "_"): {
                 "expiring": sum(one.count for one in self.expiring if one.what == what),
@@ -119,8 +119,8 @@ def read_expiring(
     Args:
         client: Redis.
         settings: The configuration.
-        partitions: All of them.
-        now_ms: Redis' clock.
+        partitions: All partitions of all destinations.
+        now_ms: The time by Redis' clock.
     """
     limits = limits_of(settings.retention)
     warning_ms = round(1_000 * settings.retention.warning_seconds)
@@ -159,9 +159,9 @@ class VerifyState(StepState):
 
     Args:
         at_ms: The time of the last step that could read; Redis' clock.
-        people: The people whom it read.
-        differences: The memberships that Insider does not hold as the ledger says.
-        failures: Steps in a row since then in which nobody could be read.
+        people: The number of people whom it read.
+        differences: The number of memberships that Insider does not hold as the ledger says.
+        failures: The number of steps in a row since then in which nobody could be read.
         problem: The problem that stopped the last of them.
     """
 

@@ -121,7 +121,7 @@ def compared(
 
     Args:
         settings: The configuration.
-        url: See `connect`.
+        url: The URL, as `connect` takes it.
         wait_seconds: The longest wait for another master, if its master was lost since then.
         patient: True if it waits as long again whenever Sentinels name no master.
 
@@ -247,7 +247,7 @@ class Reads:
     """The configuration and a connection, for a command that works on Redis.
 
     Args:
-        command: Its words without `segrelay`, such as `dlq replay`.
+        command: The words of the command without `segrelay`, such as `dlq replay`.
     """
 
     command: str

@@ -248,7 +248,8 @@ class Requests:
 
     Args:
         users: The number of user objects in all requests.
-        delivery_times: By kind of lane, and by the beginning that they are counted from.
+        delivery_times: The times of deliveries, by kind of lane, and by the beginning that they are
+            counted from.
     """
 
     by_status: Mapping[str, int]
@@ -272,7 +273,7 @@ class Totals:
         by_trigger: By trigger and kind of lane: the tally by kind, or by kind and reason as in
             `skipped|asserted`.
         by_job: The tally by kind, by job and destination.
-        waits: By trigger and kind of lane.
+        waits: The deliveries that wait, by trigger and kind of lane.
         lanes: The deliveries that wait, by lane; each job has a lane.
         measures: The counts of requests and times by destination, as
             `segrelay.worker.contract.outcomes` names them.

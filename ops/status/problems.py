@@ -94,7 +94,7 @@ _MS_A_MINUTE: Final = 60_000
 
 
 def pace_between(older: Sample, newer: Sample, destination: str) -> tuple[int, float, float]:
-    """Return a destination's requests between two samples; counts that were moved away are 0.
+    """Return a destination's requests between two samples; 0 where a count has fallen.
 
     Returns:
         How many there were, how many a minute, and the mean time of one in seconds.
@@ -403,7 +403,7 @@ _EXPIRING: Final = {
 
 
 def expiring(standing: Standing) -> Iterator[HealthProblem]:
-    """Yield a problem for letters and records that are going to be dropped."""
+    """Yield a problem for dead letters and records that are going to be dropped."""
     for one in standing.retention.expiring:
         name, limit, noun, words = _EXPIRING[one.what]
         before, at = (shown_ms(ms, "seconds") for ms in (one.before_ms, one.from_ms))

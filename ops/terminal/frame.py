@@ -83,7 +83,7 @@ class Result:
         self.exit_code = exit_code
 
     def show(self, *, as_json: bool) -> None:
-        """Print it; end the command if the exit code is not 0."""
+        """Print the result; end the command if the exit code is not 0."""
         if as_json:
             print_json(self.document)
         for part in () if as_json else self.text:

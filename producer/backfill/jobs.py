@@ -103,7 +103,7 @@ class Spec:
         return orjson.dumps(asdict(self), default=tuple)
 
     def document(self) -> dict[str, Any]:
-        """Return what commands print of it as JSON: whose rows these are, and as of when."""
+        """Return whose rows these are, and as of when, as commands print it in JSON."""
         rows = self.membership
         return {
             "sources": list(self.sources),
@@ -242,9 +242,9 @@ class JobStore:
         )
 
     def known(self, names: Sequence[str]) -> set[str]:
-        """Return those of these names of a watch' jobs that there are, or were.
+        """Return the names of a watch's jobs, of these names, that exist or existed until lately.
 
-        That is known for longer with each look.
+        Each look extends the time for which a name is remembered.
         """
         pipe = self._client.pipeline(transaction=False)
         for name in names:
@@ -379,8 +379,8 @@ class JobStore:
     ) -> bool:
         """Forget a job that is over; return whether nothing of it is left.
 
-        One of which deliveries wait or are dead stays. So does where its readers were: what a late
-        one writes is refused, for as long as that is kept (`reopen`).
+        A job of which deliveries wait or are dead stays. Its partitions stay closed to its readers
+        until `reopen`, so that what a late one writes is refused.
 
         Args:
             job: The job, as it was read.
@@ -418,7 +418,7 @@ class JobStore:
         epoch: int | str,
         until_ms: int | str,
     ) -> bool:
-        """Forget a job in all partitions, or see whether that may be where the epoch is ""."""
+        """Forget a job in all partitions; with the epoch "", only say whether that may be done."""
         values = {"job": name, "epoch": epoch, "until_ms": until_ms}
         forget = _script("forget")
         streams = self._streams(name, partitions) if epoch else [[] for _ in partitions]

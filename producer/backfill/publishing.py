@@ -38,7 +38,7 @@ AWAY_SECONDS: Final = 120.0
 """The longest wait for a Redis that is away or full, in seconds; then the reading ends."""
 _LOOK_SECONDS: Final = 0.2
 _NICENESS: Final = 10
-"""Where processors are scarce, what was read goes before what is to be read, and live work too."""
+"""The niceness of a shard's process: where processors are scarce, workers go before reading."""
 _TOLD_AGAIN_SECONDS: Final = 5.0
 STARTED_FROM: Final = multiprocessing.get_context("forkserver")
 """The way to start processes: from one that has loaded this module, whose memory they share."""

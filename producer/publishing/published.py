@@ -261,7 +261,7 @@ class Draft:
             self.result.without_hook += 1
 
     def people(self, since: int) -> tuple[bytes, ...]:
-        """Return the digests of the profiles in all deliveries but the first ones, each once."""
+        """Return the digests of the profiles in all deliveries from an index on, each once."""
         return tuple(dict.fromkeys(self.digests[since:]))
 
     def keep(self, one: Refused) -> None:

@@ -123,7 +123,7 @@ class Opened:
 
     @property
     def digest(self) -> str:
-        """Return what tells this version of the file, in hex; "" where it can't be read twice."""
+        """Return the digest of this version of the file, hex; "" = it can't be read twice."""
         return digest_of(self.name, self.state) if self.state else ""
 
     def read_bytes(self) -> int:
@@ -342,7 +342,7 @@ def _fixed_part(pattern: Path) -> Path:
 
 
 def digest_of(name: str, state: FileState) -> str:
-    """Return what tells a version of a file from its other versions, in hex.
+    """Return a digest that differs between the versions of a file, hex.
 
     It is made of the size, and of the ETag or, on this machine, the time of the last write: a
     folder may get other inodes when it is mounted anew.

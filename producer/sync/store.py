@@ -323,7 +323,7 @@ class SyncStore(StepStore[Run]):
         ]
 
     def marks(self, destination: str, profile_keys: Sequence[str]) -> dict[str, bytes]:
-        """Return the marks of those of these people who are members, by profile key."""
+        """Return the marks of these people, by profile key, where they are members."""
         parts = self._by_partition(destination, profile_keys)
         pipe = self._client.pipeline(transaction=False)
         for partition, members in parts.items():
@@ -365,7 +365,7 @@ class SyncStore(StepStore[Run]):
         return {PartitionKeys(destination, number): people for number, people in parts.items()}
 
     def pages(self, partition: PartitionKeys) -> Iterator[dict[str, bytes]]:
-        """Yield the marks of the members of one partition by key, some at a time, or twice."""
+        """Yield the marks of a partition's members by key, in portions; some may come twice."""
         for fields in scan_fields(self._client, partition.members(self.name)):
             yield {key_of_member(field.decode()): mark for field, mark in fields}
 

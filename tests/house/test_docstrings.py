@@ -21,7 +21,7 @@ PATTERNS = {
     "begins with So many": r"^So (many|much|few|long|often)\b",
     # They refer to something that the reader has not seen.
     "says 'such'": r"\bsuch\b(?! (as|that)\b)",
-    "says 'so many'": r"\b[Ss]o (many|much|few)\b",
+    "says 'so many'": r"\b[Ss]o (many|much|few|long)\b(?! as)",
     "says 'the same where'": r"\b[Tt]he same where\b",
     # A clause where an engineer would write a noun.
     "says 'of what'": r"\bof what\b",

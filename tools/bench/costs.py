@@ -38,7 +38,7 @@ def deliver(*, events: int, partitions: int = 256, triggers: int = 0) -> dict[st
 
     Args:
         events: Number of events.
-        partitions: Of the destination.
+        partitions: Number of partitions of the destination.
         triggers: Number of triggers over which the events are spread; 0 for the rig's own.
     """
     slugs = audiences_of(triggers) or AUDIENCES

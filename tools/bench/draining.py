@@ -39,11 +39,12 @@ def drain(
         triggers: Number of triggers over which the events are spread evenly; 0 for the rig's own.
         audiences: Number of audiences over which they are spread; 0 for one for each pair of
             triggers, or the rig's own.
-        exit_events: A third trigger makes two deliveries of an exit.
+        exit_events: True if a third trigger makes two deliveries of an exit.
         profile_bytes: Size of a profile.
         fields: Least number of fields of a profile.
-        partitions: Of the destination.
-        while_draining: Start the worker first; otherwise it starts when all events are accepted.
+        partitions: Number of partitions of the destination.
+        while_draining: True if the worker starts first; else it starts when all events are
+            accepted.
     """
     slugs = audiences_of(2 * audiences or triggers) or AUDIENCES
     chance = Random(1)  # noqa: S311 - invented people

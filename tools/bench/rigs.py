@@ -31,7 +31,7 @@ rate = "25000/min"
 """
 _TEMPLATES: Final = 'templates = "{folder}"\n'
 _REMEMBERS: Final = '\n[delivery]\nledger_retention = "3650d"\n'
-"""The events of benchmarks are of a day that is written down."""
+"""A retention of years: the events of benchmarks have a fixed day, which may be long ago."""
 
 
 def audiences_of(triggers: int) -> list[str]:
@@ -44,7 +44,7 @@ class RedisAlone:
     """An embedded Redis and its configuration, for the duration of a benchmark.
 
     Args:
-        folder: Holds the configuration and Redis' files; removed afterwards.
+        folder: The folder with the configuration and Redis' files; removed afterwards.
     """
 
     folder: Path

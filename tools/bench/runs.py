@@ -17,7 +17,7 @@ class Variant:
     """A variant of a scenario's measurement: one row of its table.
 
     Args:
-        label: Shown in the row.
+        label: The name of the row.
         figure: Path of the value in the measured document, e.g. `idle/p50_ms`.
         arguments: Arguments of the measurement in which this variant differs.
     """
@@ -39,11 +39,12 @@ class Scenario:
 
     Args:
         title: The comparison in words; stands above the table.
-        measure: Function that measures one variant and returns a document; runs in its own process.
-        variants: Measured one right after the other in each run.
+        measure: A function that measures one variant and returns a document; runs in its own
+            process.
+        variants: The variants, measured one right after the other in each run.
         events: Default of `--events`: how many events, rows, people or requests `measure` is
             given; 0 if it takes no such number.
-        takes_long: The scenario is only run if it is named.
+        takes_long: True if the scenario is only run where it is named.
     """
 
     title: str
@@ -65,8 +66,8 @@ class Runs:
 
     Args:
         count: The number of runs of each scenario.
-        events: Replaces the scenarios' own numbers of events.
-        say: Takes a line about what is going on.
+        events: The number of events in the place of the scenarios' own.
+        say: A function that takes a line about what is going on.
     """
 
     count: int

@@ -236,7 +236,7 @@ class Feeder:
         """Wait until all portions are accepted.
 
         Args:
-            meanwhile: Called again and again until then.
+            meanwhile: A function that is called again and again until then.
         """
         for _ in self._threads:
             self._waiting.put(None)

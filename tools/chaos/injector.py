@@ -123,7 +123,7 @@ class FaultInjector:
     """Injects the faults of a plan, and repairs them.
 
     Args:
-        masters: Behind Sentinels or in a Cluster; None where there is a single Redis.
+        masters: The masters behind Sentinels or in a Cluster; None = there is a single Redis.
 
     Attributes:
         done: The number of disruptions, by their kind.

@@ -65,7 +65,7 @@ class ChaosRun:
 
     Args:
         tell: A callback that takes a line of progress now and then.
-        launch: Starts the processes, as `subprocess.Popen` does.
+        launch: A function that starts the processes, as `subprocess.Popen` does.
     """
 
     plan: Plan

@@ -25,7 +25,7 @@ class Watch:
     Attributes:
         looks: The number of checks.
         broken: Checks that failed.
-        status: The last one.
+        status: The last status.
         masters: The processes of Redis that it came from. Behind Sentinels and in a Cluster, what
             no replica has confirmed is counted, and may go with its master: counts may fall then.
     """
@@ -121,7 +121,8 @@ class Course:
     """The samples of a run.
 
     Args:
-        disruptions: Their number in the whole run; a sample is taken after each tenth of them.
+        disruptions: The number of disruptions in the whole run; a sample is taken after each tenth
+            of them.
     """
 
     rig: Rig

@@ -36,7 +36,7 @@ class NamesInSight:
         variables: Names with their types; `any` if the type is not known.
         functions: Names with their numbers of parameters.
         self_fields: Fields of the enclosing object that may be used without endless recursion.
-        in_object: There is an enclosing object.
+        in_object: True if there is an enclosing object.
     """
 
     variables: tuple[tuple[str, str], ...] = ()

@@ -59,7 +59,7 @@ class ProcessRenderer:
     """The renderer of a drain.
 
     Args:
-        is_told_to_stop: Once it says yes, rendering in a throw-away process is given up.
+        is_told_to_stop: A function that says whether to give up rendering in a throw-away process.
         group_seconds: Processor time after which the kernel ends a process amid a call.
         group_bytes: The bytes by which the process may grow amid a call.
         isolated_seconds: Processor time of a throw-away process.

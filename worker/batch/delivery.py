@@ -101,7 +101,7 @@ class Failure:
 def seal_dead_letter(dead_letter_id: str, digest: str, text: bytes) -> bytes:
     """Return a dead letter as Redis may hold it.
 
-    Its id stays open, and so does the digest by which the letters of a person are found.
+    Its id is not sealed, nor is the digest by which the dead letters of a person are found.
     """
     if not PROTECTION:
         return text
@@ -160,8 +160,8 @@ class Delivery:
         attempts: The number of requests that failed with it, and the one that carries it.
         failure: The reason why it can't be delivered, if it is to die of that.
         reason: The reason why it was skipped or is dead; None = it was delivered.
-        is_unwanted: Its trigger did not want it any more when it was read.
-        tells: The profile's ledger tells of its outcome; see `Settlement.ledgers`.
+        is_unwanted: True if its trigger did not want it any more when it was read.
+        tells: True if the profile's ledger tells of its outcome; see `Settlement.ledgers`.
         remark: The message in its row of the outcome log; "" = none.
         answer: The destination's answer to its request; None = nothing, or there was none.
         dead_letter: The text that Redis is given of a dead one, see `_dead_letter_of`.
@@ -194,7 +194,7 @@ class Delivery:
     dead_letter: bytes = b""
 
     def __post_init__(self) -> None:
-        """Keep what is asked for often."""
+        """Keep position and digest, which are read often."""
         self.position, self.digest = f"{self.stream}|{self.entry_id}", self.header.digest
 
     @classmethod
@@ -285,7 +285,7 @@ def _dead_letter_of(
 
     Returns:
         Its id, its cause, a line of JSON about the cause, which holds no field of a profile, and
-        the letter itself; `settle.lua` takes these lines apart.
+        the dead letter itself; `settle.lua` takes these lines apart.
     """
     whole = f"{keys.destination}|{keys.number}|{delivery.position}"
     short = hashlib.blake2b(whole.encode(), digest_size=_ID_BYTES).hexdigest()
@@ -327,7 +327,7 @@ def _dead_letter_of(
 
 
 def _entry(delivery: Delivery) -> dict[str, Any]:
-    """Return a letter's fields for the profile; if it can't be read, the entry byte for byte."""
+    """Return a dead letter's fields for the profile; if it can't be read, the entry as it is."""
     try:
         profile = orjson.loads(decode_profile(delivery.profile))
         is_readable = isinstance(profile, dict) and not delivery.header.is_broken

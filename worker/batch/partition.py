@@ -120,8 +120,8 @@ class TakenPartition:
         waits: The waits of triggers, by name.
         backoffs: The backoffs of deliveries, by position.
         holds: The holds, by the stream's name.
-        reached_up_to: People who are reached and have a larger digest (hex) are not told to
-            `settle`; "" = all are told.
+        reached_up_to: The largest digest (hex) of a person to whom something was delivered that
+            `settle` still records for `verify`; "" = there is no limit.
     """
 
     now_ms: int
@@ -321,7 +321,8 @@ class State:
         offset_ms: The time by Redis' clock minus that by the drain's.
         suspects: The positions of deliveries that a vanished holder was rendering, until they are
             rendered.
-        reached_up_to: See `TakenPartition`; or what this drain has found out since.
+        reached_up_to: The largest digest (hex) that is recorded, as in `TakenPartition`, or as this
+            drain has found out since.
         streams: The names of the streams that are not empty, if they were read a moment ago and
             nobody has used them yet.
         scopes: The scopes by trigger; one that has none wants whatever stands in its streams.
@@ -433,10 +434,10 @@ class State:
         return not self.reached_up_to or digest.hex() <= self.reached_up_to
 
     def reach(self, digests: Iterable[str]) -> None:
-        """Remember the profiles (hex) that Redis was told of as reached, until it keeps no more.
+        """Remember the digests (hex) of people that Redis has recorded, until it records no more.
 
-        It keeps those with the smallest digests. So nobody is kept who comes after as many as it
-        keeps of those that this drain has told it.
+        It keeps a number of people, those with the smallest digests: once this drain has given it
+        as many, no larger digest is kept.
         """
         if self.reached_up_to:
             return

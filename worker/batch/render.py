@@ -43,7 +43,7 @@ async def render_and_shape(
 ) -> None:
     """Render and shape deliveries into the batch, template by template, until `ends` says to stop.
 
-    The first part is rendered in any case: what has its turn comes on, whoever else waits.
+    The first part is rendered in any case, so that a batch makes progress whoever else waits.
     """
     isolating_ends = batch.drain.clock.seconds() + ISOLATING_SECONDS
     for group, deliveries in _parts(going, batch):

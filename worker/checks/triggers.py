@@ -87,7 +87,8 @@ def check_triggers(
     Args:
         settings: The configuration.
         now: The time of the samples.
-        render: Renders the samples; by default each kind of trigger has a process of its own.
+        render: A function that renders the samples; None = each kind of trigger in a process of its
+            own.
     """
     kinds: dict[str, tuple[Any, Sequence[Finding]]] = {}
     bodies: dict[str, Any] = {}
@@ -117,7 +118,7 @@ def check_without_ids(
         settings: The configuration; its triggers passed the other checks.
         identified: The slugs whose id Redis knows, and these ids.
         now: The time of the samples.
-        render: Function that renders a sample; see `check_triggers`.
+        render: A function that renders a sample, as in `check_triggers`.
     """
     kinds: dict[str, str] = {}
     findings: list[Finding] = []
@@ -496,7 +497,7 @@ def check_audiences(settings: Settings, bodies: Mapping[str, Any]) -> Iterator[F
 
 
 def _keeper(trigger: Trigger, body: Any) -> _Keeper | None:
-    """Return what a trigger does to the list of audiences, if its direction is to do that."""
+    """Return the list that an enter trigger adds to, or an exit trigger takes from; None = none."""
     if trigger.on not in {"enter", "exit"}:
         return None
     is_enter, attribute = trigger.on == "enter", list_of(trigger, body)

@@ -37,7 +37,7 @@ def printable(text: str, *, keep: str = "") -> str:
 
 
 def plural(count: int, one: str, many: str = "") -> str:
-    """Return a number with its noun, e.g. `1 letter` and `2,000 letters`."""
+    """Return a number with its noun, e.g. `1 event` and `2,000 events`."""
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
@@ -239,11 +239,11 @@ def _is_public(key: str, value: Any) -> bool:
 
 
 def cut(value: Any, leaf: Callable[[Any], Any] = lambda value: value) -> Any:
-    """Shorten lists to what is shown of them masked.
+    """Shorten lists to the number of elements that is shown of a masked value.
 
     Args:
         value: A parsed JSON value.
-        leaf: Replaces what is no list and no object.
+        leaf: A function that replaces each value that is neither a list nor an object.
     """
     if isinstance(value, dict):
         return {key: cut(element, leaf) for key, element in value.items()}

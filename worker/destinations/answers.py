@@ -52,7 +52,7 @@ def is_status(status: int, listed: Sequence[str]) -> bool:
 
 
 def taken(answer: Answer, failures: Failures | None, sent: Sequence[bytes]) -> Verdict:
-    """Say what an answer means whose status means yes.
+    """Return the verdict on an answer whose status means success.
 
     Args:
         answer: The answer.
@@ -114,7 +114,7 @@ def _number(found: Any) -> int | None:
 
 
 def _undescribed(answer: Answer, document: Any, sent: Sequence[bytes]) -> Verdict:
-    """Say what an answer means that tells nothing where the configuration says, if it does."""
+    """Return the verdict on a success that names no refused result at a configured place."""
     # A status that the configuration counts as success may well come with an error's text.
     told = list(_told_failures(document)) if answer.status in _SUCCESS else []
     return _halved(answer, told, sent) if told else Accepted()
@@ -133,7 +133,7 @@ def _halved(answer: Answer, told: Sequence[tuple[str, Any]], sent: Sequence[byte
 
 
 def _told_failures(value: Any, levels: int = _LEVELS) -> Iterator[tuple[str, Any]]:
-    """Yield what an answer that nobody described says of failures, each with its key."""
+    """Yield the values under keys that name failures, each with its key, without a description."""
     if levels < 0:
         return
     if isinstance(value, list):

@@ -146,7 +146,7 @@ class Api(ABC):
 
         Args:
             url: The absolute URL of the request.
-            body: As it is sent.
+            body: The body, as it is sent.
         """
         return {}
 
@@ -157,7 +157,7 @@ class Api(ABC):
         """Make one rendered body valid, or say why it can't be.
 
         Args:
-            body: As the template yielded it.
+            body: The body, as the template yielded it.
             header: The header of the delivery.
             rules: The rules of its trigger.
             now_us: The time by Redis' clock.

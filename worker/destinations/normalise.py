@@ -39,7 +39,7 @@ _LATIN_AMERICAN: Final = {"es": "MX"}
 _MORE_COUNTRIES: Final = {"uk": "GB", "great britain": "GB", "turkey": "TR"}
 _REMEMBERED: Final = 8_192
 _EMAILS_REMEMBERED: Final = 64
-"""Most bodies have the same address twice, as an identifier and as an attribute."""
+"""The number of addresses that are remembered: most bodies have the same one twice."""
 _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
 _DIGIT: Final = re.compile(r"\d")
 _CALLING_CODES: Final = {str(code): code for code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE}

@@ -205,7 +205,7 @@ class Node:
             `Sweep`.
 
     Attributes:
-        waker: Connects when it is first used.
+        waker: The sender of messages, which connects when it is first used.
         runtime: The clients and templates of this process, once they are open.
     """
 
@@ -327,7 +327,7 @@ class Node:
         self.waker.wake(background_jobs)
 
     def tell_to_stop(self, **_: Any) -> None:
-        """Tell all drains of this node; called within a signal's handler."""
+        """Tell all drains of this node to stop; called within a signal's handler."""
         if hasattr(self, "memory"):
             self.memory.board.tell_to_stop()
             last_word = threading.Timer(STOP_AT_MOST_SECONDS, end_at_once, (self.memory,))

@@ -90,7 +90,8 @@ class Runtime:
             now.
 
     Attributes:
-        is_worker: This process does nothing but drain, so it collects its garbage after each drain.
+        is_worker: True if this process only drains, so that it collects its garbage after each
+            drain.
 
     Raises:
         RedisUnavailable: The embedded Redis can't be started.
@@ -189,7 +190,8 @@ class Runtime:
     def connect(self) -> None:
         """Connect to Redis before the first drain needs it; if that fails, the drain reports it.
 
-        What an older template or configuration has let wait becomes due by it.
+        It also tells Redis the editions of the triggers: what waits because of an older one becomes
+        due.
         """
         self.upkeep.look()  # a process that is forked later inherits what was loaded at the start
         self.lease_keeper.begin()
@@ -294,7 +296,7 @@ class Runtime:
 
 
 async def announce(settings: Settings, loaded: Upkeep) -> None:
-    """Make the fingerprints of the loaded triggers the newest; see `tell_newest`.
+    """Tell Redis the editions of the loaded triggers as the newest; see `tell_newest`.
 
     A worker does so before it forks its processes, so that each of them finds it done.
 

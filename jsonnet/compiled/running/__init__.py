@@ -1,1 +1,1 @@
-"""The runtime of compiled templates: values, operators, `std` and the twin of our library."""
+"""The runtime of compiled templates: values, operators, printing, limits and `std`."""

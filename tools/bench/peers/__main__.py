@@ -66,8 +66,8 @@ class ContestResult:
         events_per_second: Rate from the first time that the stand-in was seen to have users.
         requests: Requests for 1,000 events.
         worker_cpu: Processor seconds of all worker processes for 1,000 events, in the same time.
-        redis_cpu: Those of Redis.
-        stand_in_cpu: Those of the stand-in for Insider.
+        redis_cpu: Processor seconds of Redis, likewise.
+        stand_in_cpu: Processor seconds of the stand-in for Insider, likewise.
         lost: Events that never arrived.
         sent_twice: Users that the stand-in received more than once.
     """
@@ -107,7 +107,7 @@ class Contestant:
         engine: Jsonnet engine, if the contestant can use several.
         processes: Number of times that the command is started.
         together: Events of one job, if the contestant runs on Node; 0 if it does not.
-        only_named: It takes part only if it is named.
+        only_named: True if it takes part only where it is named.
     """
 
     name: str

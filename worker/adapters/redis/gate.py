@@ -177,7 +177,7 @@ class RedisGate:
 
 
 def look_call(destination: Destination, fingerprint: str, triggers: Sequence[str]) -> NamedCall:
-    """Return the question whether a gate is open, whose answer `looks` reads."""
+    """Return the call of the script that says whether a gate is open; `looks` reads its answer."""
     text = scripts.source(LOOK)
     key = keys.gate(gate_id(destination.base_url, destination.gate_scope))
     asked = _look(destination.rate_per_minute, fingerprint, triggers)

@@ -386,7 +386,7 @@ class RedisPartition:
 
         Args:
             ranges: The ranges.
-            found: For each, its entries, and whether its stream ends with them.
+            found: The entries of each range, and whether its stream ends with them.
         """
         read: list[ReadEntries] = []
         for (stream, _, _), (some, is_all) in zip(ranges, found, strict=True):

@@ -78,13 +78,13 @@ class RedisPresence:
     """Announces in Redis every few seconds that this process runs.
 
     Args:
-        client: With short timeouts.
+        client: A client with short timeouts.
         config: The fingerprint of the configuration, see `Settings.fingerprint`.
         about: A function that returns the fields of `Process` about the node's templates and
             processes.
         files: A function that returns the digests of the files that templates use, by path.
-        files_changed: Called when they have changed, and once more after that: whoever looked just
-            before the change does not look again at once.
+        files_changed: A function that is called when these files have changed, and once more after
+            that: whoever looked just before the change does not look again at once.
         alive_file: The file that is touched whenever Redis was told, for the health check of a
             container; None = there is none.
     """
@@ -182,9 +182,9 @@ class RedisProgress:
     """Keeps a sample every few seconds, whatever the number of workers.
 
     Args:
-        client: With short timeouts.
+        client: A client with short timeouts.
         settings: The configuration, which names the destinations to sample.
-        stopped: Returns the triggers that this node can't work on.
+        stopped: A function that returns the triggers that this node can't work on.
     """
 
     def __init__(
@@ -260,9 +260,9 @@ class RedisSurvey:
     """Looks at the partitions of the destinations that the configuration names.
 
     Args:
-        client: With short timeouts: whoever asks must not wait for long.
+        client: A client with short timeouts: whoever asks must not wait for long.
         settings: The configuration; streams of triggers that it does not name are left alone.
-        stopped: Returns the names of triggers that this node can't work on.
+        stopped: A function that returns the names of triggers that this node can't work on.
     """
 
     def __init__(
@@ -357,7 +357,7 @@ class RedisSchedule:
     """Finds the due background jobs: of syncs, retention, responses and more.
 
     Args:
-        client: With short timeouts: whoever asks must not wait for long.
+        client: A client with short timeouts: whoever asks must not wait for long.
     """
 
     def __init__(self, client: Redis, settings: Settings) -> None:
@@ -423,7 +423,7 @@ class RedisLapsing:
     being moved, or another server has taken over, the next turn begins.
 
     Args:
-        client: With short timeouts.
+        client: A client with short timeouts.
         settings: The configuration, which says how many partitions there are.
     """
 

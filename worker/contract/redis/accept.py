@@ -67,8 +67,9 @@ class Member(NamedTuple):
     Deliveries name a member by their `number`.
 
     Attributes:
-        key: The profile's key. found: Its mark as it was found; b"" = it was not known.
-        becomes: Its mark from now on; b"" = it is forgotten.
+        key: The profile's key.
+        found: The mark as it was found; b"" = the person was not known.
+        becomes: The mark from now on; b"" = the member is forgotten.
     """
 
     key: str

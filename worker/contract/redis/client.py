@@ -75,7 +75,7 @@ class Redis(redis.Redis):
         replicas: Number of replicas that must have what was accepted, noted or settled on their
             disks before it counts as written; 0 = none.
         where: The address, for messages; "" = it is not named.
-        is_cluster: It sends each command to the master of its keys.
+        is_cluster: True if it sends each command to the master of its keys.
     """
 
     replicas: int = 0

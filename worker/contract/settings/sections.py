@@ -548,8 +548,8 @@ class BackfillWatch(NamedSection):
     every_seconds: Annotated[Seconds, between("1s", "1d")] = 60.0
     """The time between two looks."""
     settle_seconds: Annotated[Seconds, between("0s", "1d")] = 30.0
-    """A file in a folder is taken when its time of modification is so long ago. Objects of buckets
-    appear as a whole, and are taken at once."""
+    """The time since its last modification after which a file in a folder is taken. Objects of
+    buckets appear as a whole, and are taken at once."""
     existing: Literal["skip", "take"] = "skip"
     """The treatment of files that are there at the first look: left alone, or taken, too."""
     audience: str = ""

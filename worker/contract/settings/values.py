@@ -228,7 +228,7 @@ class Section(Frozen):
     """A table of the configuration file."""
 
     description: str = ""
-    """An intent for people."""
+    """A note for people; segrelay does not use it."""
 
 
 NAME: Final = "[NAME]"
