@@ -3,7 +3,6 @@
 import gzip
 import io
 import os
-import subprocess
 import sys
 from functools import partial
 
@@ -13,6 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from segrelay.ops.outcomes import put
+from segrelay.ops.run.up import own_command
 from segrelay.producer.sources.blocks import blocks_of
 from segrelay.producer.sources.opening import files_of, listing_of, look_at_file, opened
 from segrelay.producer.sources.remote import RANGE_BYTES
@@ -21,6 +21,7 @@ from segrelay.producer.sync.sources import FileSource
 from segrelay.worker.errors import ScanExpired, SourceChanged, UsageWrong
 from tests.clouds import BUCKET, cloud
 from tests.s3 import S3Bucket, s3_bucket
+from tests.warm import run
 
 ROWS = 3_000
 
@@ -49,11 +50,8 @@ def rows(padding="x" * 8_000):
 
 def emails(url):
     with opened(url) as file:
-        found = [
-            payload.value["email"]
-            for block in blocks_of(file, Columns())
-            for payload in block.payloads()
-        ]
+        blocks = blocks_of(file, Columns())
+        found = [payload.value["email"] for block in blocks for payload in block.payloads()]
         file.refuse_change()
         file.refuse_damage("somewhere")
     return found
@@ -166,50 +164,36 @@ def test_a_url_with_a_password_is_refused_and_not_shown():
     assert "secret" not in refused.value.message
 
 
-OPEN = """
-import sys
-from segrelay.producer.sources.opening import opened
-from segrelay.worker.errors import SegrelayError
-try:
-    with opened(sys.argv[1]):
+@pytest.mark.parametrize(("extra", "module"), [("gs", "gcsfs"), ("az", "adlfs")])
+def test_a_missing_extra_is_named_with_the_command_that_installs_it(monkeypatch, extra, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    command = rf"{extra}:// needs an extra .*: pip install 'segrelay\[{extra}\]'"
+
+    with pytest.raises(UsageWrong, match=command), opened(f"{extra}://bucket/none.json"):
         pass
-except SegrelayError as error:
-    print(error.exit_code, error.message)
-"""
-
-
-NOT_INSTALLED = "import sys; sys.modules.update(gcsfs=None, adlfs=None)\n"
-
-
-def opened_with(url, program=OPEN, **environment):
-    """Open a file in a process with another environment; returns what it says."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    ran = subprocess.run(
-        [sys.executable, "-c", program, url], env=own | environment, capture_output=True, check=True
-    )
-    return ran.stdout.decode()
-
-
-@pytest.mark.parametrize("extra", ["gs", "az"])
-def test_a_missing_extra_is_named_with_the_command_that_installs_it(extra):
-    says = opened_with(f"{extra}://bucket/none.json", NOT_INSTALLED + OPEN)
-
-    assert says.startswith(f"2 {extra}:// needs an extra that is not installed")
-    assert f"pip install 'segrelay[{extra}]'" in says
 
 
 @pytest.mark.usefixtures("s3")
 def test_missing_credentials_and_a_missing_server_are_told_apart(tmp_path):
-    none = {"AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path)}
+    names = [name for name in os.environ if not name.startswith("AWS_")]
+    own = {name: os.environ[name] for name in names} | {"HOME": str(tmp_path)}
     url = f"s3://{BUCKET}/people.json"
 
-    without = opened_with(url, AWS_ENDPOINT_URL=os.environ["AWS_ENDPOINT_URL"], **none)
-    assert without.startswith(f"2 {url}: there are no credentials. Set AWS_ACCESS_KEY_ID")
+    def told(**environment):
+        """Send the object in an environment of our own; returns the status and what is said."""
+        environment["AWS_EC2_METADATA_DISABLED"] = "true"
+        ran = run(own_command("send", url), env=own | environment)
+        return ran.returncode, " ".join(ran.stderr.decode().split())
 
-    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "canary", **none}
-    away = opened_with(url, AWS_ENDPOINT_URL="http://127.0.0.1:9", AWS_MAX_ATTEMPTS="1", **keys)
-    assert away.startswith(f"1 {url} can't be reached")
-    assert "canary" not in away
+    status, said = told(AWS_ENDPOINT_URL=os.environ["AWS_ENDPOINT_URL"])
+    assert status == 2
+    assert f"{url}: there are no credentials. Set AWS_ACCESS_KEY_ID" in said
+
+    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "canary"}
+    status, said = told(AWS_ENDPOINT_URL="http://127.0.0.1:9", AWS_MAX_ATTEMPTS="1", **keys)
+    assert status == 1
+    assert f"{url} can't be reached" in said
+    assert "canary" not in said
 
 
 def test_a_sync_reads_the_newest_object_and_notices_a_new_version(bucket):

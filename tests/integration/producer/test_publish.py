@@ -192,9 +192,11 @@ def test_a_chunk_that_an_earlier_run_published_is_ignored(publisher, client):
     publisher.publish(chunk, PublishOptions(job="load"), position=20, source="file-a")
     again = publisher.publish(chunk, PublishOptions(job="load"), position=20, source="file-a")
     onward = publisher.publish(chunk, PublishOptions(job="load"), position=40, source="file-a")
+    behind = publisher.publish(chunk, PublishOptions(job="load"), position=20, source="file-a")
     other_file = publisher.publish(chunk, PublishOptions(job="load"), position=20, source="file-b")
 
     assert (again.accepted, again.repeated, again.woken) == (0, 20, ())
+    assert (behind.accepted, behind.repeated, behind.woken) == (0, 20, ())
     assert (onward.accepted, other_file.accepted) == (20, 20)
     assert counts(client)["job|load|accepted"] == len(entries(client)) == 60
 

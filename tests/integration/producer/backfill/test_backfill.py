@@ -16,7 +16,7 @@ from pyarrow.parquet import write_table
 from segrelay.ops import embedded
 from segrelay.producer.backfill.jobs import JobStore
 from segrelay.producer.sources.opening import zstd
-from tests.child_processes import children_of, lives
+from tests.child_processes import children_of, lives, with_descendants
 from tests.integration.producer.backfill.backfill_relay import AS_OF, NAMED, Relay, rows
 from tests.nightly import amount
 from tests.unit.producer.sources.test_cuts import SKIPPABLE
@@ -47,7 +47,7 @@ def test_a_backfill_that_is_killed_at_random_moments_loses_and_repeats_nothing(
         if kill % 3 == 1:
             time.sleep(rng.uniform(0.2, 1.0))
         else:
-            _until_it_has_read_more(relay)
+            _until_it_has_read_more(relay, than=max(killed_at, default=0))
             time.sleep(rng.uniform(0.0, 0.08))
         publishing = _publishing(reading.pid)
         reading.send_signal(signal.SIGKILL)
@@ -68,16 +68,13 @@ def _until_over(processes: list[int]) -> None:
     until(lambda: not any(map(lives, processes)))
 
 
-def _until_it_has_read_more(relay: Relay, than: int | None = None) -> None:
-    with relay.connected() as client:
-        store = JobStore(client)
+def _until_it_has_read_more(relay: Relay, than: int = 0) -> None:
+    def rows_read() -> int:
+        with relay.connected() as client:
+            found = JobStore(client).find("j")
+        return found.tally.rows if found else 0
 
-        def read() -> int:
-            found = store.find("j")
-            return found.tally.rows if found else 0
-
-        before = read() if than is None else than
-        until(lambda: read() > before, 60)
+    until(lambda: rows_read() > than, 60)
 
 
 def test_a_backfill_of_which_a_process_was_killed_says_how_it_goes_on(
@@ -101,10 +98,9 @@ def test_ctrl_c_reaches_none_of_the_processes_that_publish(relay: Relay, people:
     reading = relay.start("start", people, *NAMED)
 
     while reading.poll() is None:
-        for started in children_of(reading.pid):
-            for pid in (started, *children_of(started)):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGINT)
+        for pid in with_descendants(reading.pid)[1:]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGINT)
         time.sleep(0.01)
 
     assert reading.returncode == 0
@@ -122,7 +118,7 @@ def test_what_publishes_ends_with_its_reader_of_which_a_job_has_only_one(
     relay.limit(1)
     reading = relay.start("start", people, *NAMED)  # it waits for room, and nobody makes any
     try:
-        _until_it_has_read_more(relay, than=0)
+        _until_it_has_read_more(relay)
         publishing = _publishing(reading.pid)
 
         ran = relay.run("resume", "j")
@@ -179,16 +175,18 @@ def test_a_file_of_which_no_row_can_be_read_leaves_no_job_behind(
 
 def test_a_redis_that_was_away_for_a_moment_does_not_end_a_backfill(tmp_path: Path) -> None:
     relay = Relay(tmp_path, "embedded")
-    reading = relay.start("start", str(relay.people(CROWD, pad=1_600)), *NAMED)
+    source = str(relay.people(CROWD, pad=1_600))
+    reading = relay.start("start", source, *NAMED, stderr=subprocess.PIPE)
     _until_it_has_read_more(relay)
 
     found = embedded.find(relay.data_dir)
     assert found is not None
     os.kill(found.pid, signal.SIGKILL)
-    time.sleep(3)
+    until(lambda: b"waiting" in reading.stderr.readline())
     embedded.ensure_running(relay.data_dir, wait_seconds=30)
 
-    assert reading.wait(120) == 0
+    reading.communicate(timeout=120)
+    assert reading.returncode == 0
     emails = relay.published("j")
     embedded.stop(relay.data_dir)
     assert len(emails) == len(set(emails)) == CROWD

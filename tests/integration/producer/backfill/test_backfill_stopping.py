@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from segrelay.producer.backfill.jobs import JobStore
-from tests.child_processes import children_of
+from tests.child_processes import with_descendants
 from tests.integration.producer.backfill.backfill_relay import NAMED, Relay
 from tests.nightly import amount
 from tests.waiting import allowed, until
@@ -43,17 +43,9 @@ def waiting_reader(relay: Relay) -> Iterator[WarmProcess]:
 
 def told(reading: WarmProcess, number: signal.Signals) -> None:
     """Send a signal to a reader and to all that it has started."""
-    for pid in processes_of(reading):
+    for pid in with_descendants(reading.pid):
         with suppress(ProcessLookupError):
             os.kill(pid, number)
-
-
-def processes_of(reading: WarmProcess) -> list[int]:
-    """Return the reader, and all that it has started."""
-    found = [reading.pid]
-    for pid in found:
-        found += children_of(pid)
-    return found
 
 
 def phase(relay: Relay) -> str:
@@ -113,6 +105,7 @@ def test_a_reader_that_stood_still_while_another_read_on_repeats_nothing(relay: 
         assert relay.run("pause", "j").returncode == 0
         taken = relay.drained("j")
         relay.limit(PEOPLE)
+        relay.lapse()
         new = relay.start("resume", "j")
         try:
             until(lambda: len(relay.published("j")) >= HIGH_WATER, 60)

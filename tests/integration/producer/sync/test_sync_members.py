@@ -24,7 +24,6 @@ MARKS = st.sampled_from([b"1 x", b"\x81\x05\x00\xff", b"0 1790000000123", b"\0",
 
 @pytest.fixture
 def store(client):
-    client.flushall()
     return SyncStore(client, "vip", RedisSettings(partitions=1))
 
 
