@@ -5,6 +5,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import pytest
 
 BUCKET = "exports"
@@ -33,10 +34,8 @@ def s3_bucket(environment: pytest.MonkeyPatch) -> Iterator[Any]:
         with closing(boto3.client("s3")) as client:
             client.create_bucket(Bucket=BUCKET)
             yield client
-            for one in client.list_objects_v2(Bucket=BUCKET).get("Contents", ()):
-                client.delete_object(Bucket=BUCKET, Key=one["Key"])
-            client.delete_bucket(Bucket=BUCKET)
     finally:
+        httpx.post(f"http://{host}:{port}/moto-api/reset")
         server.stop()
 
 

@@ -9,7 +9,6 @@ from segrelay.producer.publishing.audiences import AudienceStore, named_audience
 from segrelay.producer.publishing.published import JobPosition, PublishOptions
 from segrelay.worker.contract import keys
 from segrelay.worker.errors import UsageWrong
-from tests.configuration import trigger
 from tests.integration.producer.redis_contents import entries
 from tests.unit.producer.payload_samples import VIP, WRAPPED
 
@@ -17,11 +16,6 @@ AT = "2026-11-20T06:00:00Z"
 TIME_US = 1_795_154_400_000_000
 OTHER = "f" * 32
 ROW = RowForm("vip", "", "enter", AT)
-
-
-@pytest.fixture
-def configured(configure):
-    return configure(trigger("vip-enter"), trigger("vip-exit", on="exit"))
 
 
 def ids(client):
@@ -54,9 +48,7 @@ def publish_everything(publisher, position=1):
 EVERYBODY = {"payload@example.com", "row@example.com", "array@example.com", "gone@example.com"}
 
 
-def test_an_id_that_is_known_is_in_all_events_that_have_none(publisher_of, configured, client):
-    publisher = publisher_of(configured)
-
+def test_an_id_that_is_known_is_in_all_events_that_have_none(publisher, client):
     publish_everything(publisher)
     before = ids(client)
     publisher.publish([orjson.dumps(WRAPPED)])
@@ -67,17 +59,16 @@ def test_an_id_that_is_known_is_in_all_events_that_have_none(publisher_of, confi
 
 
 @pytest.mark.parametrize("told_id", ["", "  ", None])
-def test_an_empty_id_is_none(publisher_of, configured, client, told_id):
+def test_an_empty_id_is_none(publisher, client, told_id):
     client.hset(keys.AUDIENCES, VIP, "vip")
 
-    publisher_of(configured).publish([payload("ann@example.com", id=told_id)])
+    publisher.publish([payload("ann@example.com", id=told_id)])
 
     assert ids(client) == {"ann@example.com": VIP}
 
 
-def test_what_an_event_tells_itself_comes_first(publisher_of, configured, client):
+def test_what_an_event_tells_itself_comes_first(publisher, client):
     client.hset(keys.AUDIENCES, VIP, "vip")
-    publisher = publisher_of(configured)
     own = RowForm("vip", OTHER, "enter", AT)
 
     publisher.publish([payload("payload@example.com", id=OTHER)])
@@ -88,10 +79,10 @@ def test_what_an_event_tells_itself_comes_first(publisher_of, configured, client
     assert ids(client) == dict.fromkeys(["payload@example.com", "row@example.com"], OTHER)
 
 
-def test_of_several_ids_it_is_always_the_same(publisher_of, configured, client):
+def test_of_several_ids_it_is_always_the_same(publisher, client):
     client.hset(keys.AUDIENCES, mapping={OTHER: "vip", VIP: "vip"})
 
-    publisher_of(configured).publish([payload("learned@example.com")])
+    publisher.publish([payload("learned@example.com")])
 
     assert ids(client) == {"learned@example.com": VIP}
 

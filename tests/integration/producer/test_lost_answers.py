@@ -30,11 +30,6 @@ def texts(*payloads):
     return [orjson.dumps(payload) for payload in payloads]
 
 
-@pytest.fixture
-def publisher(publisher_of, configure):
-    return publisher_of(configure())
-
-
 def emails(client):
     return Counter(entry.profile["email"] for entry in entries(client))
 

@@ -35,8 +35,8 @@ class Relay:
     def __init__(self, folder: Path, redis: str, *more: str) -> None:
         self.folder = folder
         tables = (credentials(), insider(authorization="insider"), trigger("vip-enter"), *more)
-        settings = settings_in(folder, *tables, redis=redis, partitions=PARTITIONS)
-        self.config = settings.source
+        self.settings = settings_in(folder, *tables, redis=redis, partitions=PARTITIONS)
+        self.config = self.settings.source
         self._redis = redis
         self.environment = {**os.environ, "SEGRELAY_CONFIG": str(self.config)}
         self.data_dir = folder / ".segrelay"

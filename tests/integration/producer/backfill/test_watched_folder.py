@@ -12,7 +12,6 @@ from segrelay.producer.backfill.jobs import JobStore
 from segrelay.producer.backfill.reading import JobReader
 from segrelay.producer.sources.remote import FileState
 from segrelay.worker.contract.redis.acts import read_acts
-from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.contract.settings.sections import BackfillTables
 from tests.configuration import trigger
 from tests.integration.producer.backfill.watched import Watched
@@ -178,9 +177,7 @@ def test_a_paused_job_holds_the_next_file_back_and_an_aborted_one_does_not(watch
 def test_a_job_is_read_anew_when_triggers_have_changed(watched):
     watched.step()
     watched.put_unread("a.csv", "ann")
-    config = watched.folder / "segrelay.toml"
-    config.write_text(config.read_text() + trigger("second"))
-    watched.settings = load_settings(config, environ={})
+    watched.configure(trigger("second"))
     attempt = watched.job("a.csv").spec.attempt
 
     watched.step()

@@ -8,7 +8,6 @@ from segrelay.ops.backfill.watching import JOBS_KEPT, watching_for
 from segrelay.producer.backfill.jobs import JobStore, read_watch
 from segrelay.producer.backfill.reading import read_job
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.errors import SegrelayError
 from tests.configuration import table
 from tests.integration.producer.backfill.backfill_relay import Relay
@@ -23,20 +22,15 @@ class Watched:
         self.incoming.mkdir()
         self.reads = True
         self.jobs_kept = JOBS_KEPT
-        self.relay = None
         self.configure()
 
-    def configure(self, **options):
+    def configure(self, *tables, **options):
         wanted = {
             "source": "incoming/", "audience": "vip", "as_of": "file", "settle": "0s", **options,
         }  # fmt: skip
-        text = table("backfill.watch.drop", **wanted)
-        if self.relay is None:
-            self.relay = Relay(self.folder, self.redis_url, text)
-        else:
-            config = self.folder / "segrelay.toml"
-            config.write_text(config.read_text().partition("[backfill.watch")[0] + text)
-        self.settings = load_settings(self.folder / "segrelay.toml", environ={})
+        watch = table("backfill.watch.drop", **wanted)
+        self.relay = Relay(self.folder, self.redis_url, watch, *tables)
+        self.settings = self.relay.settings
 
     def put(self, name, *people, content=None):
         """Put a file there as a whole, as somebody does who renames it at the end."""
@@ -74,12 +68,9 @@ class Watched:
             (client or self.client).hset(keys.watch("drop"), "next", 0)
             state = self.state()
             if state.next_ms or state.start_at_ms:
-                self.change(next_ms=0, start_at_ms=0)
+                due = replace(state, next_ms=0, start_at_ms=0)
+                self.client.hset(keys.watch("drop"), "state", due.dumps())
         return self.watching(client).step(**options)
-
-    def change(self, **fields):
-        state = replace(self.state(), **fields)
-        self.client.hset(keys.watch("drop"), "state", state.dumps())
 
     def state(self):
         return read_watch(self.client, "drop")
