@@ -1,20 +1,20 @@
 """`segrelay pause` and `segrelay resume` against a real Valkey."""
 
-import asyncio
+from functools import partial
 
 import orjson
 import pytest
 
-from segrelay.worker.adapters.redis.gate import RedisGate
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.acts import Act
-from segrelay.worker.contract.redis.connection import connect, connect_async
+from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.contract.triggers import Pause, field_of, read_pauses, set_pause
 from segrelay.worker.core.verdicts import AccessRefused
 from segrelay.worker.errors import UsageWrong
 from tests.commands import called as run
 from tests.configuration import endpoint, settings_in, trigger
+from tests.integration.gate.test_redis_gate import booked, with_gate
 
 ACT = Act("pause", "ops")
 
@@ -35,29 +35,21 @@ def client(redis_url, tmp_path, monkeypatch):
 
 
 def at_the_gate(redis_url, act):
-    settings = load_settings()
-
-    async def go():
-        async with connect_async(redis_url) as asynchronous:
-            return await act(RedisGate(asynchronous, settings.destinations["insider"], None))
-
-    return asyncio.run(go())
+    return with_gate(redis_url, act, load_settings().destinations["insider"])
 
 
-async def booked(gate, trigger="vip-enter"):
-    return await gate.book(kind="live", triggers=[trigger], horizon_seconds=1.0)
-
-
-def test_a_trigger_is_paused_with_a_reason_and_resumed(client):
+def test_a_trigger_is_paused_with_a_reason_and_resumed_and_no_other(client, redis_url):
     paused = run("pause", "vip-enter", "--why", "the template is wrong")
     pauses = read_pauses(client)
-    resumed = run("resume", "vip-enter")
+    resumed, other = run("resume", "vip-enter"), run("resume", "trigger:both")
 
     assert paused.stdout == "trigger vip-enter is paused\n"
     assert pauses.triggers["vip-enter"].reason == "the template is wrong"
     assert "@" in pauses.triggers["vip-enter"].by
     assert pauses.triggers["vip-enter"].at
     assert resumed.stdout == "trigger vip-enter is resumed\n"
+    assert other.stdout == "trigger both was not paused\n"
+    assert not at_the_gate(redis_url, partial(booked, triggers=["both"])).probe
     assert not read_pauses(client).triggers
 
 
@@ -140,14 +132,6 @@ def test_a_resumed_destination_opens_its_gate_and_sends_one_probe(redis_url):
     assert resumed.stdout == "destination insider is resumed\n"
     assert probe.probe
     assert other.reason == "probing"
-
-
-@pytest.mark.usefixtures("client")
-def test_resuming_a_trigger_that_was_not_paused_changes_nothing(redis_url):
-    resumed = run("resume", "vip-enter")
-
-    assert resumed.stdout == "trigger vip-enter was not paused\n"
-    assert not at_the_gate(redis_url, booked).probe
 
 
 def test_a_pause_that_cannot_be_read_still_pauses(client):
