@@ -12,14 +12,13 @@ import sys
 import time
 from types import SimpleNamespace
 
-import redis
 import structlog
 
 from segrelay.ops.run.worker import run_celery
 from segrelay.worker.batch.partition import Stop, Tally
+from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings, load_settings
-from segrelay.worker.errors import RedisUnavailable, UsageWrong
 from segrelay.worker.node.celery_app import build_app
 from segrelay.worker.node.shared import TemplateUse
 
@@ -43,34 +42,22 @@ class FakeDrains:
         **_: object,
     ) -> tuple[Tally, str]:
         structlog.get_logger().info("drain.began", partition=partition)
-        if destination not in SETTINGS.destinations or partition < 0:
-            raise UsageWrong(f"There is no {destination}, {partition}.")
         if partition == 13:
             _misbehave(BEHAVIOUR.get("on_13", ""))
         began = time.time()
-        self._clear_wakeup(destination, partition)
+        self._client.delete(PartitionKeys(destination, partition).wakeup)
         end = time.monotonic() + BEHAVIOUR.get("seconds", 0.05)
         while time.monotonic() < end and not stop.is_told:
             time.sleep(0.01)
         row = {
             "destination": destination,
             "partition": partition,
-            "pid": os.getpid(),
             "began": began,
             "ended": time.time(),
             "told": stop.is_told,
         }
-        try:
-            self._client.rpush("drained", json.dumps(row))
-        except redis.RedisError as error:
-            raise RedisUnavailable("Redis is not there.") from error
+        self._client.rpush("drained", json.dumps(row))
         return Tally(delivered=1, requests=1), BEHAVIOUR.get("again", "")
-
-    def _clear_wakeup(self, destination: str, partition: int) -> None:
-        try:
-            self._client.delete(f"{{{destination}:{partition}}}wakeup")
-        except redis.RedisError as error:
-            raise RedisUnavailable("Redis is not there.") from error
 
 
 def _misbehave(how: str) -> None:

@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import time
 from collections import Counter
 from functools import partial
 
@@ -17,11 +16,14 @@ from tests.integration.celery.nodes import Node, live, send
 from tests.waiting import allowed, patient, until
 
 
-def test_a_supervisor_hears_that_the_worker_is_ready_and_that_it_sweeps(configuration, tmp_path):
+def test_all_processes_are_built_first_and_a_supervisor_hears_that_it_is_ready_and_sweeps(
+    configuration, tmp_path
+):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
         supervisor.bind(str(tmp_path / "notify"))
         supervisor.settimeout(allowed(10))
-        with Node(configuration, "--concurrency=1", supervisor=tmp_path / "notify") as node:
+        with Node(configuration, "--concurrency=3", supervisor=tmp_path / "notify") as node:
+            until(lambda: len({row["pid"] for row in node.events("drains.built")}) == 3)
             heard = [supervisor.recv(100) for _ in range(3)]
             os.kill(node.process.pid, signal.SIGSTOP)
             supervisor.settimeout(3)
@@ -117,11 +119,12 @@ def test_a_process_that_is_killed_or_hangs_leaves_its_slot(
     assert rows[0]["partition"] == 1
 
 
-def test_told_to_stop_it_ends_within_5_seconds_with_code_0(configuration, broker, app):
+@pytest.mark.parametrize("tell", [os.kill, os.killpg], ids=["the node", "all its processes"])
+def test_told_to_stop_it_ends_within_5_seconds_with_code_0(configuration, broker, app, tell):
     with Node(configuration, "--concurrency=3", behaviour={"seconds": 30, "again": "live"}) as node:
         send(app, *live("one", *range(8)))
         until(lambda: len(node.events("drain.began")) == 2)
-        code, seconds = node.stop()
+        code, seconds = node.stop(tell)
 
     assert code == 0
     assert seconds < allowed(5)
@@ -134,24 +137,11 @@ def test_what_hangs_does_not_keep_it_from_ending(configuration, app):
     with Node(configuration, "--concurrency=2", behaviour={"on_13": "hang"}) as node:
         send(app, *live("one", 13))
         until(lambda: node.events("drain.began"))
-        begun = time.monotonic()
-        node.process.terminate()
-        code = node.process.wait(120)
+        code, seconds = node.stop()
 
     assert code == 1
-    assert time.monotonic() - begun < allowed(5)
+    assert seconds < allowed(5)
     assert node.events("worker.ended_at_once")[0]["drains_ended"] is False
-
-
-def test_sigterm_for_the_whole_group_ends_drains_in_good_order(configuration, broker, app):
-    with Node(configuration, "--concurrency=3", behaviour={"seconds": 30}) as node:
-        send(app, *live("one", 1, 2))
-        until(lambda: len(node.events("drain.began")) == 2)
-        os.killpg(node.process.pid, signal.SIGTERM)
-        code = node.process.wait(120)
-
-    assert code == 0
-    assert [row["told"] for row in broker.drained()] == [True, True]
 
 
 def test_a_bug_is_told_without_the_message_that_may_hold_a_profile(configuration, app):
@@ -174,16 +164,6 @@ def test_a_worker_that_rings_in_vain_ends_itself(configuration, broker, app):
     assert node.events("worker.broken")
 
 
-def test_pools_of_threads_are_refused(configuration):
-    node = Node(configuration, "--pool=threads")
-
-    code = node.process.wait(120)
-
-    assert code == 2
-    assert "use --pool prefork" in node.log
-    assert "Traceback" not in node.log
-
-
 def most_at_once(rows):
     """Return how many drains ran at the same time at most."""
     steps = sorted(step for row in rows for step in ((row["began"], 1), (row["ended"] - 0.001, -1)))
@@ -192,8 +172,3 @@ def most_at_once(rows):
         running += step
         most = max(most, running)
     return most
-
-
-def test_every_process_has_built_what_drains_before_its_first_task(configuration):
-    with Node(configuration, "--concurrency=3") as node:
-        until(lambda: len({row["pid"] for row in node.events("drains.built")}) == 3)
