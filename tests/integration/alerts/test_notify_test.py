@@ -37,66 +37,56 @@ def run(tmp_path, monkeypatch):
 def test_a_message_is_sent_in_the_form_of_the_chat(run):
     with Endpoint(lambda _: (200, {})) as chat:
         said = run(f"{chat.url}/secret-hook", format="slack", name="staging")
+        document = orjson.loads(called("status", "--notify-test", "--json").stdout)
 
     assert said.stdout == "The test message was taken.\n"
-    ((came, _),) = chat.came
+    assert document == {"sent": True, "reason": ""}
+    came, _ = chat.came[0]
     assert came.path == "/secret-hook"
     assert came.body["text"].startswith("*segrelay (staging): ill: test*\n")
 
 
 @pytest.mark.parametrize("status", [302, 404, 500])
 def test_an_address_that_takes_nothing_is_told_without_being_named(run, status):
-    with (
-        Endpoint(lambda _: (status, {})) as chat,
-        pytest.raises(
+    with Endpoint(lambda _: (status, {})) as chat:
+        with pytest.raises(
             OperationsMustAct, match=rf"env:CHAT_URL\) took no message: .* {status}\."
-        ) as told,
-    ):
-        run(f"{chat.url}/secret-hook")
+        ) as told:
+            run(f"{chat.url}/secret-hook")
+        printed = CliRunner().invoke(app, ["status", "--notify-test", "--json"]).stdout
 
     assert "secret-hook" not in str(told.value)
     assert "See whether the URL is right" in str(told.value)
     assert ("not followed" in str(told.value)) == (status == 302)
+    document = orjson.loads(printed)
+    assert (document["sent"], str(status) in document["reason"]) == (False, True)
 
 
-@pytest.mark.parametrize(("status", "reason"), [(200, ""), (500, "it answered 500")])
-def test_the_json_says_whether_it_was_taken_and_why_not(run, status, reason):
-    with Endpoint(lambda _: (status, {})) as chat:
-        with suppress(OperationsMustAct):
-            run(f"{chat.url}/secret-hook")
-        printed = CliRunner().invoke(app, ["status", "--notify-test", "--json"]).stdout
-
-    assert orjson.loads(printed) == {"sent": not reason, "reason": reason}
+NOBODY = "http://127.0.0.1:9/secret-hook"
 
 
-def test_nobody_there_is_told(run):
-    with pytest.raises(OperationsMustAct, match="connection refused"):
-        run("http://127.0.0.1:9/secret-hook")
-
-
-def test_without_an_address_the_table_is_named(run):
-    with pytest.raises(ConfigurationInvalid, match=r"has no \[operate.notify\]"):
-        run("")
-
-
-def test_an_address_in_the_clear_is_refused_without_being_named(run):
-    with pytest.raises(ConfigurationInvalid, match=r"operate\.notify\.url: env:CHAT_URL") as told:
-        run("http://chat.example.com/secret-hook")
+@pytest.mark.parametrize(
+    ("url", "options", "error", "why"),
+    [
+        (NOBODY, [], OperationsMustAct, "connection refused"),
+        (NOBODY, ["--check"], UsageWrong, "exclude each other"),
+        (NOBODY, ["--watch"], UsageWrong, "exclude each other"),
+        ("", [], ConfigurationInvalid, r"has no \[operate.notify\]"),
+        ("http://chat.example.com/secret-hook", [], ConfigurationInvalid, "url: env:CHAT_URL"),
+    ],
+)
+def test_what_can_not_be_sent_is_refused_without_naming_the_address(run, url, options, error, why):
+    with pytest.raises(error, match=why) as told:
+        run(url, *options)
 
     assert "secret-hook" not in str(told.value)
-
-
-@pytest.mark.parametrize("option", ["--check", "--watch"])
-def test_a_test_message_is_sent_alone(run, option):
-    with pytest.raises(UsageWrong, match="exclude each other"):
-        run("http://127.0.0.1:9/secret-hook", option)
 
 
 def test_a_sandbox_run_says_that_it_sends_no_messages(run, monkeypatch):
     monkeypatch.setenv("SEGRELAY_SANDBOX", "1")
 
     with pytest.raises(ConfigurationInvalid, match="sandbox run sends no messages"):
-        run("http://127.0.0.1:9/secret-hook")
+        run(NOBODY)
 
 
 def test_an_answer_that_trickles_in_holds_nothing_up(run):

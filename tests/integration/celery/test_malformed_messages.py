@@ -3,6 +3,8 @@
 import base64
 import json
 
+from celery import signature
+
 from segrelay.worker.contract.celery import DRAIN_TASK, QUEUES
 from segrelay.worker.contract.processes import read_processes
 from tests.integration.celery.nodes import Node, live, send
@@ -53,9 +55,8 @@ MALFORMED = [
 
 
 def test_a_malformed_message_is_refused_once_and_ends_nobody(configuration, broker, app):
-    broker.client.rpush(QUEUES[0], *MALFORMED)
-    broker.client.rpush(QUEUES[1], *MALFORMED)
-
+    for queue in QUEUES:
+        broker.client.rpush(queue, *MALFORMED)
     refused = 2 * len(MALFORMED) + 1
 
     with Node(configuration, "--concurrency=2") as node:
@@ -83,14 +84,7 @@ HEADERS = [
 
 
 def test_a_header_or_a_callback_from_outside_does_nothing(configuration, broker):
-    callback = {
-        "task": DRAIN_TASK,
-        "args": ["two", 2],
-        "kwargs": {},
-        "options": {},
-        "subtask_type": None,
-        "immutable": True,
-    }
+    callback = signature(DRAIN_TASK, ["two", 2])
     embed = {"callbacks": [callback], "chain": [callback], "chord": None, "errbacks": [callback]}
     parts = json.dumps([["one", 1], {}, embed]).encode()
     hostile = [message(body=base64.b64encode(parts).decode())]

@@ -1,21 +1,20 @@
 """What the sweep sees in a real Redis."""
 
-import asyncio
 import time
+from functools import partial
 
 import orjson
 import pytest
 
-from segrelay.worker.adapters.redis.gate import RedisGate
 from segrelay.worker.adapters.redis.survey import LOCK_MS, RedisSurvey
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.acts import Act
-from segrelay.worker.contract.redis.connection import connect_async
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.contract.triggers import Pause, field_of, set_pause
 from segrelay.worker.core.rounds import WakeUp
 from segrelay.worker.core.verdicts import SlowDown
-from tests.integration.celery.nodes import Broker
+from tests.integration.gate.test_redis_gate import booked, with_gate
+from tests.waiting import until
 
 ACT = Act("pause", "ops")
 
@@ -36,11 +35,8 @@ def due(survey):
     return [sight.call for sight in survey.look() if sight.due]
 
 
-def test_an_empty_redis_has_nothing_due(survey):
-    assert survey.look() == []
-
-
 def test_work_is_due_and_its_bell_rings_from_then_on(survey, broker):
+    assert survey.look() == []
     broker.put_work(("one", 5))
 
     first, second = survey.look(), survey.look()
@@ -55,31 +51,18 @@ def test_work_of_the_backfill_lane_alone_goes_to_the_backfill_queue(survey, brok
     assert due(survey) == [WakeUp("backfill", "one", 5)]
 
 
-@pytest.mark.parametrize(
-    ("ends_in_seconds", "is_held"), [(10, True), (-1, False)], ids=["held", "lapsed"]
-)
-def test_a_partition_is_due_unless_a_lease_holds_it(survey, broker, ends_in_seconds, is_held):
+def test_a_partition_is_due_unless_a_lease_holds_it_and_the_clock_may_be_set_back(survey, broker):
     broker.put_work(("one", 5))
     seconds, _ = broker.client.time()
-    lease = {"token": "t", "until": (seconds + ends_in_seconds) * 1000}
-    broker.client.hset(ONE.lease, mapping=lease)
+    for ends_in, length, is_held in ((10, 60_000, True), (-1, 100, False), (3_600, 100, True)):
+        lease = {"token": "t", "until": (seconds + ends_in) * 1000, "length": length}
+        broker.client.hset(ONE.lease, mapping=lease)
 
-    (sight,) = survey.look()
+        (sight,) = survey.look()
 
-    assert (sight.due, sight.held) == (not is_held, is_held)
+        assert (sight.due, sight.held) == (not is_held, is_held), ends_in
 
-
-def test_a_clock_that_was_set_back_keeps_no_partition_held(survey, broker):
-    broker.put_work(("one", 5))
-    seconds, _ = broker.client.time()
-    lease = {"token": "t", "until": (seconds + 3600) * 1000, "length": 100}
-    broker.client.hset(ONE.lease, mapping=lease)
-
-    first = due(survey)
-    time.sleep(0.2)
-
-    assert first == []
-    assert due(survey) == [WakeUp("live", "one", 5)]
+    assert until(partial(due, survey)) == [WakeUp("live", "one", 5)]
 
 
 def test_a_clock_that_was_set_back_keeps_nothing_waiting(survey, broker):
@@ -94,21 +77,24 @@ def test_a_clock_that_was_set_back_keeps_nothing_waiting(survey, broker):
     assert due(survey) == [WakeUp("live", "one", 5)]
 
 
-def test_a_clock_that_was_set_back_lets_somebody_sweep(survey, broker):
-    survey.may_sweep()
+def test_one_of_all_workers_sweeps_at_a_time_and_the_clock_may_be_set_back(survey, broker):
+    turns = [survey.may_sweep(), survey.may_sweep()]
     (lock,) = broker.client.keys("*sweep*")
     broker.client.hincrby(lock, "until", 3_600_000)
 
-    assert not survey.may_sweep()
+    assert [*turns, survey.may_sweep()] == [True, False, False]
     assert int(broker.client.hget(lock, "until")) - int(time.time() * 1_000) <= LOCK_MS
 
 
 @pytest.mark.parametrize(("kind", "name"), [("destination", "one"), ("trigger", "of-one")])
-def test_what_a_person_paused_is_not_due(survey, broker, kind, name):
+def test_what_a_person_paused_or_this_node_cannot_work_on_is_not_due(
+    survey, broker, settings, kind, name
+):
     broker.put_work(("one", 5), ("two", 5))
     set_pause(broker.client, field_of(kind, name), Pause(), ACT)
 
     assert due(survey) == [WakeUp("live", "two", 5)]
+    assert due(RedisSurvey(broker.client, settings, stopped=lambda: {"of-two"})) == []
 
 
 def test_a_paused_job_is_not_due_and_others_beside_it_are(survey, broker):
@@ -131,31 +117,14 @@ def test_triggers_and_destinations_that_the_configuration_lacks_are_left_alone(s
     assert due(survey) == []
 
 
-def test_a_trigger_that_this_node_cannot_work_on_is_not_due(broker, settings):
-    broker.put_work(("one", 5))
-
-    assert due(RedisSurvey(broker.client, settings, stopped=lambda: {"of-one"})) == []
-
-
 def test_what_stands_behind_a_closed_gate_is_not_due(survey, broker, settings, redis_url):
     # One gate stands before both: they have host and authorization in common.
     broker.put_work(("one", 5), ("two", 5))
-    asyncio.run(close_gate(redis_url, settings.destinations["one"]))
+
+    async def close(gate):
+        booked_time = await booked(gate, triggers=["of-one"])
+        await gate.report(booked_time, SlowDown(retry_after_seconds=60.0), delivered={})
+
+    with_gate(redis_url, close, settings.destinations["one"])
 
     assert due(survey) == []
-
-
-async def close_gate(url, destination):
-    async with connect_async(url) as client:
-        gate = RedisGate(client, destination, None)
-        booked = await gate.book(kind="live", triggers=["of-one"], horizon_seconds=1.0)
-        await gate.report(booked, SlowDown(retry_after_seconds=60.0), delivered={})
-
-
-def test_one_of_all_workers_sweeps_at_a_time(broker, settings, redis_url):
-    other = Broker(redis_url)
-
-    turns = [RedisSurvey(client, settings).may_sweep() for client in (broker.client, other.client)]
-
-    other.client.close()
-    assert turns == [True, False]

@@ -10,7 +10,6 @@ import pytest
 
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import QUEUES, RETENTION_TASK, queue_name
-from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.core.rounds import WakeUp
 from tests.integration.celery.nodes import Node, live, send
 from tests.waiting import allowed, patient, until
@@ -85,20 +84,6 @@ def test_all_partitions_of_a_busy_destination_get_their_turn(configuration, brok
     turns = Counter(row["partition"] for row in broker.drained()[:48])
     assert set(turns) == set(range(8))
     assert max(turns.values()) - min(turns.values()) <= 3
-
-
-def test_the_sweep_finds_what_a_worker_was_woken_for_that_was_killed(configuration, broker, app):
-    broker.put_work(("one", 13))
-    broker.client.set(PartitionKeys("one", 13).wakeup, 1)
-    with Node(configuration, "--concurrency=2", behaviour={"on_13": "hang"}) as node:
-        send(app, *live("one", 13))
-        until(lambda: node.events("drain.began"))
-        assert broker.queued() == 0
-
-    with Node(configuration, "--concurrency=2"):
-        rows = until(broker.drained, allowed(5))
-
-    assert rows[0]["partition"] == 13
 
 
 @pytest.mark.parametrize(

@@ -2,31 +2,25 @@
 
 import threading
 from contextlib import closing
-from itertools import chain, cycle, islice
+from itertools import chain, islice
 
 import pytest
 
 from segrelay.ops.embedded import ensure_running, stop
 from segrelay.producer.sync.store import SyncStore
-from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
-from segrelay.worker.contract.ledger import Record, pack
 from segrelay.worker.contract.redis.client import key_slot
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.redis.scanning import scan_fields, scan_keys
 from segrelay.worker.contract.settings.sections import RedisSettings
-from segrelay.worker.contract.words import Direction
-from segrelay.worker.core.ledger import with_delivered
 from segrelay.worker.errors import RedisUnavailable
 from tests.integration.embedded.test_cluster import elsewhere
-from tests.ledger_keys import ledger_event
 from tests.members import set_marks
 from tests.waiting import allowed
 
 PARTITION = PartitionKeys("insider", 0)
 SLOT = key_slot(PARTITION.tag.encode())
 MANY = 20_000
-RECORD = pack(with_delivered(Record(), ledger_event(1_000, Direction.ENTER, 1, 1)))
 
 
 @pytest.fixture
@@ -40,17 +34,12 @@ def client(cluster):
         yield found
 
 
-def put_ledgers(client, count, partitions=range(1)):
-    """Write the ledgers of people who are in the audience `vip`, and return their keys."""
-    client.hset(keys.NAMES, mapping={"a|vip": 1, "t|enter": 2})
-    client.hset(keys.DESTINATIONS, "insider", "insider ")
-    partitions = [PartitionKeys("insider", number) for number in partitions]
+def put_ledgers(client, count):
+    """Write keys as those of ledgers are named, and return them."""
+    names = {PARTITION.ledger(digest_of(f"person{number}")) for number in range(count)}
     pipe = client.pipeline(transaction=False)
-    names = set()
-    for number, partition in zip(range(count), cycle(partitions), strict=False):
-        names.add(partition.ledger(digest_of(f"person{number}")))
     for name in names:
-        pipe.set(name, RECORD)
+        pipe.set(name, "")
     pipe.execute()
     return names
 
