@@ -3,16 +3,19 @@
 The ids of entries come from the virtual clock, too, so that a history is the same each time.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from functools import cache
 from typing import Any, Self
 
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.contract.redis.client import Pipeline, Redis
 from segrelay.worker.contract.redis.scripts import digest
 from segrelay.worker.errors import RedisUnavailable
-from tests.conformance.clocked_redis import CLOCK, on_our_clock
 from tests.conformance.drain.processes import CURRENT
 
+CLOCK = "{insider:0}clock"
+"""The key of the present time in microseconds."""
 _IDS = f"""
 local function add_now(stream, ...)
   local ms = math.floor(redis.call('GET', '{CLOCK}') / 1000)
@@ -34,10 +37,11 @@ _ADD = scripts.source("_add")
 _NO_SCRIPT = "0" * 40
 
 
+@cache
 def in_virtual_time(text: str) -> str:
     """Return a script whose clock and ids are those of the history."""
     ours = _ADD.replace("redis.call('XADD', stream, '*', ...)", "add_now(stream, ...)")
-    text = on_our_clock(text).replace(_ADD, _IDS + ours)
+    text = text.replace(_ADD, _IDS + ours)
     return text.replace("redis.call('TIME')", f"(function() {_NOW} end)()")
 
 
@@ -69,21 +73,24 @@ class VirtualClient(Redis):
 
     Attributes:
         scripts: Those that Redis knows.
+        asked: How often each command was asked for.
         now_us: Returns the present time.
         fate_of_a_call: Returns whether what is asked next is lost `before` or `after` it is done;
             "" = it is not. Of a drain, its process says so.
     """
 
+    asked: Counter[str]
     scripts: Scripts
     now_us: Callable[[], int]
     fate_of_a_call: Callable[[], str]
     _set_us = 0
 
     @classmethod
-    def beside(cls, client: Redis, now_us: Callable[[], int], known: Scripts) -> Self:
+    def beside(cls, client: Redis, now_us: Callable[[], int], known: Scripts | None = None) -> Self:
         """Return one that uses the connections of another client."""
         found = cls(connection_pool=client.connection_pool)
-        found.scripts, found.now_us, found.fate_of_a_call = known, now_us, lambda: ""
+        found.asked, found.scripts = Counter(), known or Scripts()
+        found.now_us, found.fate_of_a_call = now_us, lambda: ""
         return found
 
     def set_clock(self) -> None:
@@ -99,6 +106,7 @@ class VirtualClient(Redis):
         return [("SET", CLOCK, now_us)]
 
     def run_command(self, *words: Any, **options: Any) -> Any:
+        self.asked[words[0]] += 1
         return self._asked(lambda: self._at_a_time(self.scripts.translated(words), options))
 
     def run_pipeline(self, pipe: Pipeline) -> list[Any]:
@@ -167,3 +175,12 @@ class _Together:
 
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
         return self._pipe.execute(raise_on_error)
+
+
+def at_once(waiting: Coroutine[Any, Any, Any]) -> Any:
+    """Return what a coroutine does that waits for nothing."""
+    try:
+        waiting.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("It waits.")

@@ -6,17 +6,8 @@ from typing import Any
 
 import pytest
 
-from segrelay.ops.embedded import EmbeddedRedis
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.connection import connect
 from tests.conformance.drain.world import World
-
-
-@pytest.fixture(scope="session")
-def redis(valkey: EmbeddedRedis) -> Iterator[Redis]:
-    """The Valkey of all worlds; each has a destination of its own in it."""
-    with connect(valkey.url) as client:
-        yield client
 
 
 @pytest.fixture

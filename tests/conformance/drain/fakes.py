@@ -19,9 +19,9 @@ from segrelay.worker.adapters.redis.partition import RedisPartition
 from segrelay.worker.batch.delivery import Failure
 from segrelay.worker.batch.partition import Intent, ReadEntries, ReadRange
 from segrelay.worker.contract.words import DEATHS_IN_A_ROW
-from tests.conformance.clocked_redis import at_once
 from tests.conformance.drain.fake_insider import ATTRIBUTE
 from tests.conformance.drain.processes import Process
+from tests.simulation.virtual_redis import at_once
 
 
 class FakeStreaks:

@@ -231,7 +231,6 @@ def outcome(redis: Redis, deliveries: list[Any], *, unites: bool) -> tuple[Any, 
     with World(redis, triggers=ENTERS, api=InsiderApi(unites=unites)) as world:
         for delivery in deliveries:
             world.put(delivery)
-            world.wait_for_the_next_id()
             world.pass_seconds(0.01)
         world.drain_until_nothing_is_left()
         insider = world.insider

@@ -2,8 +2,8 @@
 
 from segrelay.worker.adapters.redis.shared_keys import RedisNumbers
 from segrelay.worker.batch.partition import Tally
-from tests.conformance.clocked_redis import at_once
 from tests.conformance.drain.world import event, members
+from tests.simulation.virtual_redis import at_once
 
 
 def test_a_drain_for_live_work_reads_nothing_of_a_backfill_and_wakes_for_it(make_world) -> None:
@@ -43,9 +43,9 @@ def test_a_drain_of_one_live_event_asks_for_no_streams(make_world) -> None:
     world = make_world()
     world.kinds = ("live",)
     world.put(event("ada"))
-    world.redis.asked.clear()
+    world.client.asked.clear()
 
     world.drain()
 
     assert members(world) == {"ada@example.com"}
-    assert not world.redis.asked["SMEMBERS"], "taking the partition tells them"
+    assert not world.client.asked["SMEMBERS"], "taking the partition tells them"

@@ -8,9 +8,9 @@ from segrelay.worker.batch.batch import Responses
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.partition import State
 from segrelay.worker.batch.read import OPEN_BYTES, order_of, read_batch
-from tests.conformance.clocked_redis import at_once
 from tests.conformance.drain.fakes import SlowPartition
 from tests.conformance.drain.world import event
+from tests.simulation.virtual_redis import at_once
 
 TRIGGERS = [f"audience-{number:03}" for number in range(400)]
 
@@ -65,6 +65,7 @@ def test_streams_are_merged_in_the_order_in_which_their_entries_came(make_world)
     events = [event(str(number), trigger=trigger) for number, trigger in enumerate(triggers)]
     for first in range(0, len(events), 100):
         world.put(*events[first : first + 100])
+        world.pass_seconds(0.001)
     came = sorted(order_of(i) for entries in world.store.streams.values() for i in entries)
 
     batch = read(world.partition(), 1_000)

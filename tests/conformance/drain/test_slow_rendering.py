@@ -103,12 +103,12 @@ def test_while_all_of_a_backfills_batch_is_under_way_live_work_is_not_asked_for(
     world.drain()
     world.put(*(event(f"r{n}", lane="backfill") for n in range(50)))
     world.put(*(event(f"s{n}", lane="backfill", trigger="exit") for n in range(50)))
-    world.redis.asked.clear()
+    world.client.asked.clear()
 
     tally, _ = world.drain()
 
     assert tally.requests == 2
-    assert world.redis.asked["SMEMBERS"] == 2, "once while it is rendered, once behind it"
+    assert world.client.asked["SMEMBERS"] == 2, "once while it is rendered, once behind it"
 
 
 def test_one_request_of_a_backfill_is_answered_before_the_live_work_that_waits(make_world) -> None:

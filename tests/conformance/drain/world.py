@@ -19,7 +19,7 @@ from typing import Any, Self
 import orjson
 
 from segrelay.jsonnet.rendered import Template
-from segrelay.worker.adapters.redis.gate import RedisGate, read_state
+from segrelay.worker.adapters.redis.gate import read_state
 from segrelay.worker.adapters.redis.shared_keys import RedisNumbers
 from segrelay.worker.batch.batch import Responses
 from segrelay.worker.batch.delivery import LoadedTrigger
@@ -34,14 +34,12 @@ from segrelay.worker.contract.keys import (
 from segrelay.worker.contract.keys import gate as gate_key
 from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.settings import Destination
 from segrelay.worker.contract.triggers import Scope, label
 from segrelay.worker.contract.words import Direction, kind_of_lane
 from segrelay.worker.core.gate import LaneKind
 from segrelay.worker.destinations.api import Answer, NoAnswer, OutgoingRequest, ShapingRules
 from segrelay.worker.destinations.insider.api import InsiderApi
 from segrelay.worker.drain import run as run_drain
-from tests.conformance.clocked_redis import ClockedRedis, at_once, script_on_our_clock
 from tests.conformance.drain.fake_insider import (
     ATTRIBUTE,
     DELETE,
@@ -71,6 +69,8 @@ from tests.conformance.drain.processes import (
 )
 from tests.conformance.drain.store import Store
 from tests.conformance.drain.virtual_time import VirtualLoop
+from tests.conformance.gates import gate_of
+from tests.simulation.virtual_redis import AtOnce, VirtualClient, at_once
 
 START_MS = 1_764_000_000_000
 BEFORE_US = 1_763_900_000_000_000
@@ -92,16 +92,6 @@ def _template_of(trigger: str, url: str) -> str:
     return trigger if trigger in TRIGGERS else "exit" if url == DELETE else "enter"
 
 
-def _destination(name: str) -> Destination:
-    return Destination(
-        name=name,
-        api="insider",
-        base_url=f"https://{name}.example.com",
-        authorization="insider",
-        rate="1000000/min",
-    )
-
-
 class World:
     """One partition of Insider, its processes, and what befalls them."""
 
@@ -118,10 +108,11 @@ class World:
     ) -> None:
         self.loop = VirtualLoop()
         self.responds = responds
-        self.redis = ClockedRedis(client, self.now_us)
+        self.client = VirtualClient.beside(client, self.now_us)
+        self.redis = AtOnce(self.client)
         name = f"insider-{next(self.numbers_of_worlds)}"
         self.store = Store(client, PartitionKeys(name, 0))
-        self.gate = RedisGate(self.redis, _destination(name), None)
+        self.gate = gate_of(self.redis, name)
         self.insider = Insider()
         self.numbers = RedisNumbers(self.redis)
         self.paused: dict[str, str] = {}
@@ -196,16 +187,6 @@ class World:
         at_once(self.partition().accept(events))
         self.sum_is_due = True
 
-    def wait_for_the_next_id(self) -> None:
-        """Wait for a millisecond, so that what is put next has come later, in whichever stream."""
-        before = self._id_ms()
-        while self._id_ms() == before:
-            pass
-
-    def _id_ms(self) -> int:
-        seconds, microseconds = self.store.client.time()
-        return seconds * 1_000 + microseconds // 1_000
-
     def run(self, main: Any) -> Any:
         return self.loop.run_until_complete(main)
 
@@ -276,8 +257,7 @@ class World:
         return {name.decode(): text.decode() for name, text in stored.items()}
 
     def gate_state(self) -> str:
-        self.redis.set_clock()
-        return read_state(self.store.client, self.gate.gate_id, script=script_on_our_clock).state
+        return read_state(self.client, self.gate.gate_id).state
 
     def due(self, *paused: str) -> str:
         """Return of which lane something may be done now, as a drain that ends says it."""

@@ -105,7 +105,7 @@ def test_a_probe_that_was_not_sent_makes_room_at_once(bench):
     bench.pass_seconds(1)
     probe = bench.book()
 
-    bench.world.run(bench.gate.cancel(probe))
+    bench.run(bench.gate.cancel(probe))
 
     assert bench.book().probe
 
@@ -123,7 +123,7 @@ def test_the_second_unreadable_answer_in_a_row_pauses(bench):
 
 
 def test_refused_credentials_pause_with_label_and_fingerprint(bench):
-    gate = bench.world.gate(credentials="old")
+    gate = bench.gate_with(credentials="old")
 
     state = bench.send(REFUSED, gate=gate)
 
@@ -134,7 +134,7 @@ def test_refused_credentials_pause_with_label_and_fingerprint(bench):
 
 
 def test_a_worker_with_other_credentials_probes_and_goes_on(bench):
-    old, new = bench.world.gate(credentials="old"), bench.world.gate(credentials="new")
+    old, new = bench.gate_with(credentials="old"), bench.gate_with(credentials="new")
     bench.send(REFUSED, gate=old)
 
     probe = bench.book(gate=new)
@@ -149,7 +149,7 @@ def test_a_worker_with_other_credentials_probes_and_goes_on(bench):
 
 
 def test_two_wrong_credentials_do_not_take_turns(bench):
-    old, new = bench.world.gate(credentials="old"), bench.world.gate(credentials="new")
+    old, new = bench.gate_with(credentials="old"), bench.gate_with(credentials="new")
     bench.send(REFUSED, gate=old)
     bench.send(REFUSED, gate=new)
 
@@ -159,7 +159,7 @@ def test_two_wrong_credentials_do_not_take_turns(bench):
 
 def test_after_a_resume_one_probe_goes_first(bench):
     bench.send(REFUSED)
-    bench.world.run(bench.gate.resume())
+    bench.run(bench.gate.resume())
 
     probe, other = bench.book(), bench.book()
     bench.report(probe, Accepted())
@@ -172,7 +172,7 @@ def test_after_a_resume_one_probe_goes_first(bench):
 def test_a_late_refusal_does_not_undo_a_resume(bench):
     late = bench.book()
     bench.send(REFUSED)
-    bench.world.run(bench.gate.resume())
+    bench.run(bench.gate.resume())
 
     bench.report(late, REFUSED)
 
@@ -180,7 +180,7 @@ def test_a_late_refusal_does_not_undo_a_resume(bench):
 
 
 def test_a_resumed_trigger_sends_a_probe_while_others_go_on(bench):
-    bench.world.resume_trigger("vip")
+    bench.run(bench.gate.resume("vip"))
 
     probe, second, other = bench.book(), bench.book(), bench.book(trigger="other")
     bench.report(probe, Accepted())
@@ -192,7 +192,7 @@ def test_a_resumed_trigger_sends_a_probe_while_others_go_on(bench):
 
 
 def test_a_resumed_trigger_probes_again_if_the_first_failed(bench):
-    bench.world.resume_trigger("vip")
+    bench.run(bench.gate.resume("vip"))
     bench.send(FAILED)
 
     assert bench.book().probe

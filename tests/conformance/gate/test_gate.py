@@ -2,9 +2,11 @@
 
 import pytest
 
+from segrelay.worker.adapters.redis.gate import forget_rates
 from segrelay.worker.core.gate import APART, SEVERAL, Closed, Open, SendTime
 from segrelay.worker.core.verdicts import Accepted, BodyRefused, SlowDown
 from tests.conformance.gate.failing import FAILED, break_it
+from tests.conformance.gates import destination_of
 
 
 def test_the_first_slot_is_now(bench):
@@ -41,7 +43,7 @@ def test_a_slot_beyond_the_horizon_is_not_booked(bench):
     ],
 )
 def test_so_many_go_at_once_and_then_one_in_so_many_seconds(bench, limit, at_once, seconds):
-    gate = bench.world.gate(rate=limit)
+    gate = bench.gate_with(rate=limit)
 
     times = [bench.book(gate=gate, horizon_seconds=1e4).at_ms for _ in range(at_once + 2)]
 
@@ -77,7 +79,7 @@ def test_a_live_request_that_found_no_slot_keeps_backfill_away(bench):
 
 
 def test_of_two_rates_the_lower_holds_for_a_while(bench):
-    slow = bench.world.gate(rate=60.0)
+    slow = bench.gate_with(rate=60.0)
     bench.book(gate=slow)
 
     spaced = [bench.book(horizon_seconds=60.0).at_ms for _ in range(2)]
@@ -91,10 +93,10 @@ def test_of_two_rates_the_lower_holds_for_a_while(bench):
 
 
 def test_a_rate_that_was_raised_holds_once_a_worker_has_started_with_it(bench):
-    slow = bench.world.gate(rate=60.0)
+    slow = bench.gate_with(rate=60.0)
     bench.book(gate=slow)
 
-    bench.world.forget_rates()
+    forget_rates(bench.client, [destination_of(bench.host)])
     raised = [bench.book(horizon_seconds=60.0).at_ms for _ in range(2)]
     bench.book(gate=slow, horizon_seconds=60.0)
     again = [bench.book(horizon_seconds=60.0).at_ms for _ in range(2)]
@@ -107,7 +109,7 @@ def test_successes_of_a_trigger_are_counted_over_all(bench):
     bench.send(Accepted(), delivered=1000)
     bench.send(Accepted(), delivered=20, trigger="other")
 
-    assert bench.book(gate=bench.world.gate()).successes == {"vip": 1000}
+    assert bench.book(gate=bench.gate_with()).successes == {"vip": 1000}
 
 
 def test_a_429_halves_the_rate_once_an_incident(bench):
@@ -115,7 +117,7 @@ def test_a_429_halves_the_rate_once_an_incident(bench):
     states = [bench.report(send_time, SlowDown()) for send_time in send_times]
 
     assert {state.state for state in states} == {"slowed"}
-    assert bench.world.fields()["factor"] == "500000"
+    assert bench.fields()["factor"] == "500000"
 
 
 def test_a_429_after_the_lowering_closes_longer_and_longer(bench):
@@ -129,7 +131,7 @@ def test_a_429_after_the_lowering_closes_longer_and_longer(bench):
         waits.append((closed.until_ms - bench.now_ms) / 1000)
 
     assert waits == [1, 2, 4, 8, 16, 30, 30]
-    assert bench.world.fields()["factor"] == "500000"
+    assert bench.fields()["factor"] == "500000"
 
 
 def test_after_a_closing_one_goes_first_and_success_opens(bench):
@@ -189,7 +191,7 @@ def test_the_rate_rises_slowly_and_short_of_the_one_that_failed(bench):
 
 @pytest.mark.parametrize("is_busy", [True, False])
 def test_five_minutes_after_the_last_429_the_limit_is_used_again(bench, is_busy):
-    bench.gate = bench.world.gate(rate=120.0)
+    bench.gate = bench.gate_with(rate=120.0)
     for _ in range(30):
         bench.send(SlowDown())
         bench.pass_seconds(2)
@@ -218,15 +220,10 @@ def test_a_429_after_a_long_rest_lowers_from_where_the_rate_has_risen_to(bench):
     assert bench.factor == 500_000
 
 
-def set_back(bench, seconds):
-    bench.now_us -= round(seconds * 1_000_000)
-    bench.pass_seconds(0)
-
-
 @pytest.mark.parametrize("seconds", [0.3, 300, 86_400])
 def test_a_clock_that_was_set_back_keeps_nothing_closed_for_longer(bench, seconds):
     break_it(bench, "vip", "other")
-    set_back(bench, seconds)
+    bench.pass_seconds(-seconds)
 
     closed = bench.book()
     bench.pass_seconds(1)
@@ -237,7 +234,7 @@ def test_a_clock_that_was_set_back_keeps_nothing_closed_for_longer(bench, second
 
 def test_a_clock_that_was_set_back_leaves_the_slots_where_they_were_among_themselves(bench):
     before = [bench.book() for _ in range(8)][-1].at_ms - bench.now_ms
-    set_back(bench, 300)
+    bench.pass_seconds(-300)
 
     after = bench.book().at_ms - bench.now_ms
 
@@ -248,7 +245,7 @@ def test_a_clock_that_was_set_back_lengthens_no_slow_down(bench):
     bench.send(SlowDown())
     bench.pass_seconds(200)
     bench.send(Accepted())
-    set_back(bench, 3600)
+    bench.pass_seconds(-3600)
 
     bench.pass_seconds(80)
 
@@ -256,9 +253,9 @@ def test_a_clock_that_was_set_back_lengthens_no_slow_down(bench):
 
 
 def test_a_clock_that_was_set_back_lengthens_no_probe_of_a_trigger(bench):
-    bench.world.resume_trigger("vip")
+    bench.run(bench.gate.resume("vip"))
     bench.book()
-    set_back(bench, 3600)
+    bench.pass_seconds(-3600)
 
     closed = bench.book()
     bench.pass_seconds(5)
@@ -272,10 +269,10 @@ def test_several_triggers_share_a_slot_and_each_has_its_own_successes(bench):
     bench.send(Accepted(), delivered=3, trigger="other")
     send_time = bench.book(trigger=both)
 
-    bench.world.run(bench.gate.report(send_time, Accepted(), delivered={"vip": 5, "other": 0}))
+    bench.run(bench.gate.report(send_time, Accepted(), delivered={"vip": 5, "other": 0}))
 
     assert send_time.successes == {"vip": 0, "other": 3}
-    stored = bench.world.fields()
+    stored = bench.fields()
     assert (stored["ok|vip"], stored["ok|other"]) == ("5", "3")
 
 
@@ -299,7 +296,7 @@ def test_several_triggers_get_no_slot_together_while_one_of_them_is_in_trouble(b
 
 
 def test_a_trigger_whose_probe_goes_first_shares_no_slot_and_is_seen_by_a_look(bench):
-    bench.world.resume_trigger("vip")
+    bench.run(bench.gate.resume("vip"))
 
     assert bench.look("vip", "other") == {"vip": Open(probe=True), "other": Open()}
     assert bench.book(trigger=("vip", "other")).reason == APART
@@ -315,10 +312,10 @@ def test_the_last_answers_of_each_trigger_are_remembered(bench):
     bench.pass_seconds(5.0)
     names = ["taken", "refused", "mixed", "new"]
 
-    found = bench.world.run(bench.gate.answers(names))
+    found = bench.run(bench.gate.answers(names))
 
     assert [found[name].refused for name in names] == ["", "live|refused|1-0", SEVERAL, ""]
     assert found["taken"].taken_seconds_ago >= 5.0
     assert found["refused"].taken_seconds_ago is None
     bench.send(Accepted(), trigger="mixed")
-    assert bench.world.run(bench.gate.answers(["mixed"]))["mixed"].refused == ""
+    assert bench.run(bench.gate.answers(["mixed"]))["mixed"].refused == ""

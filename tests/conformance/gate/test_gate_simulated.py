@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 from segrelay.worker.adapters.redis.gate import RedisGate
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.connection import connect
-from segrelay.worker.contract.settings import Destination
 from segrelay.worker.core.gate import MICROSECONDS, POLICY, WHOLE, Closed, SendTime
 from segrelay.worker.core.verdicts import Accepted, Failed, SlowDown, Verdict
-from tests.conformance.clocked_redis import ClockedRedis, at_once
+from tests.conformance.gates import gate_of
 from tests.nightly import amount
+from tests.simulation.virtual_redis import AtOnce, VirtualClient, at_once
 
 MINUTE = 60 * MICROSECONDS
 START_US = 1_764_000_000_000_000
@@ -94,7 +93,7 @@ class Simulation:
     now: int = 0
 
     def __post_init__(self) -> None:
-        self.gate = gate_of(self.client, self.rate, lambda: START_US + self.now)
+        self.gate = own_gate(self.client, self.rate, lambda: START_US + self.now)
 
     def run(self, until_seconds: float, changes=(), *, begins_seconds: float = 0.0) -> Host:
         chance = random.Random(self.seed)
@@ -140,22 +139,9 @@ class Simulation:
         at_once(self.gate.report(send_time, heard, delivered={"vip": int(heard is WORKS)}))
 
 
-def gate_of(client: Redis, rate: float, now_us) -> RedisGate:
-    """Return a gate of a host of its own."""
-    destination = Destination(
-        name="insider",
-        api="insider",
-        base_url=f"https://host-{next(HOSTS)}.example.com",
-        authorization="insider",
-        rate=f"{rate:.0f}/min" if rate == int(rate) else f"{rate * 60:.0f}/h",
-    )
-    return RedisGate(ClockedRedis(client, now_us), destination, None)
-
-
-@pytest.fixture(scope="session")
-def redis(valkey):
-    with connect(valkey.url) as client:
-        yield client
+def own_gate(client: Redis, rate: float, now_us) -> RedisGate:
+    """Return the gate of a host of its own."""
+    return gate_of(AtOnce(VirtualClient.beside(client, now_us)), f"own-{next(HOSTS)}", rate)
 
 
 def halve(host: Host) -> None:
@@ -218,7 +204,7 @@ class Walk:
 
     def __init__(self, redis: Redis, rate: float) -> None:
         self.now = 0
-        self.gate = gate_of(redis, rate, lambda: START_US + self.now)
+        self.gate = own_gate(redis, rate, lambda: START_US + self.now)
         self.arrivals: list[int] = []
         self._redis = redis
 

@@ -31,8 +31,8 @@ def test_an_intent_is_gone_by_every_way_out(bench: Bench) -> None:
 
         assert settle(bench, way) == 0
 
-        assert bench.contents()["intents"] == {}
-        assert bench.contents()["open"] == {}
+        assert bench.store.intents == {}
+        assert bench.store.open == {}
 
 
 def test_an_intent_in_doubt_is_told_to_the_next_holder_and_gone_at_its_end(bench: Bench) -> None:
@@ -51,7 +51,7 @@ def test_an_intent_in_doubt_is_told_to_the_next_holder_and_gone_at_its_end(bench
         ("n", intent.deliveries, end_ms)
     ]
     assert later.intents == ()
-    assert bench.contents()["open"] == {}
+    assert bench.store.open == {}
 
 
 def test_the_end_of_a_vanished_holders_intent_is_written_once(bench: Bench) -> None:
@@ -61,13 +61,13 @@ def test_the_end_of_a_vanished_holders_intent_is_written_once(bench: Bench) -> N
     assert [n.open_until_ms for n in take(bench, bench.two).intents] == [0]
     end_ms = bench.run(bench.two.intents_in_doubt(["n"], 30.0, {ada.header.digest: Record(6)}))
     bench.pass_seconds(LEASE_SECONDS)
-    third = bench.world.partition()
+    third = bench.partition()
     take(bench, third)
 
     bench.run(third.intents_in_doubt(["n"], 30.0, {ada.header.digest: Record(7)}))
 
-    assert bench.contents()["open"] == {"n": end_ms}
-    assert bench.contents()["ledgers"] == {ada.header.digest: Record(6)}
+    assert bench.store.open == {"n": end_ms}
+    assert bench.ledgers() == {ada.header.digest: Record(6)}
 
 
 def test_an_intent_that_is_held_back_is_nobodys(bench: Bench) -> None:
@@ -101,7 +101,7 @@ def test_what_was_rendered_is_forgotten_when_it_went_well(bench: Bench, way: str
         case _:
             bench.run(bench.one.release({}, ()))
 
-    assert bench.contents()["rendering"] == []
+    assert bench.rendering() == []
 
 
 def test_suspects_are_told_to_the_next_holder(bench: Bench) -> None:
@@ -141,19 +141,19 @@ def test_a_setback_of_what_was_taken_back_meanwhile_is_not_kept(bench: Bench) ->
     backoffs = {ada.position: Backoff(4), bob.position: Backoff(4)}
     settle(bench, Settlement([settled(ada)], intent_id="n", backoffs=backoffs))
 
-    assert bench.contents()["aside"] == {bob.position: Backoff(4)}
+    assert bench.store.aside == {bob.position: Backoff(4)}
 
 
 def test_an_intent_holds_the_trigger_of_each_delivery(bench: Bench) -> None:
     rows = tuple(
         (f"live|{trigger}|1-0", new("ada").header) for trigger in ("vip-enter", "vip-other")
     )
-    holder = bench.world.partition()
-    bench.world.run(holder.take())
-    bench.world.run(holder.intent(Intent("n1", rows)))
+    holder = bench.partition()
+    bench.run(holder.take())
+    bench.run(holder.intent(Intent("n1", rows)))
     bench.pass_seconds(60)
 
-    holding = bench.world.run(bench.world.partition().take())
+    holding = bench.run(bench.partition().take())
 
     assert holding.intents == (Intent("n1", rows),)
     assert holding.intents[0].triggers == ("vip-enter", "vip-other")
@@ -167,8 +167,8 @@ def test_what_a_newer_version_has_added_to_a_record_is_ignored(bench: Bench) -> 
     settle(bench, kept)
     hold = Hold(bob.entry_id, bench.now_ms + 9_000, "e")
     bench.run(bench.one.release({VIP: hold}, ()))
-    bench.world.add_to_records(b',"more"', "retry", "aside")
-    bench.world.add_to_records(b" more", "holds")
+    bench.add_to_records(b',"more"', "retry", "aside")
+    bench.add_to_records(b" more", "holds")
 
     seen = take(bench, bench.two)
 

@@ -28,7 +28,7 @@ def test_a_lapsed_lease_can_be_taken_and_then_the_old_holder_has_lost_it(bench: 
     ):
         with pytest.raises(LeaseLost):
             bench.run(lost)
-    assert not bench.world.renew(bench.one)
+    assert not bench.renew(bench.one)
     assert not bench.run(bench.one.release({}, ())).released
     assert bench.count("delivered|vip-enter") == 0
 
@@ -45,7 +45,7 @@ def test_a_lapsed_lease_that_nobody_took_still_settles(bench: Bench) -> None:
 def test_a_renewed_lease_and_an_intent_put_the_end_off(bench: Bench) -> None:
     delivery = held_with(bench, "ada")[0]
     bench.pass_seconds(LEASE_SECONDS - 1)
-    assert bench.world.renew(bench.one)
+    assert bench.renew(bench.one)
     bench.pass_seconds(LEASE_SECONDS - 1)
     bench.run(bench.one.intent(intent_of("n", delivery)))
     bench.pass_seconds(LEASE_SECONDS - 1)
@@ -59,7 +59,7 @@ def test_a_clock_that_was_set_back_takes_no_lease_from_a_holder_that_lives(bench
 
     early = bench.run(bench.two.take())
     bench.pass_seconds(LEASE_SECONDS - 1)
-    assert bench.world.renew(bench.one)
+    assert bench.renew(bench.one)
     bench.pass_seconds(LEASE_SECONDS - 1)
 
     assert early is None

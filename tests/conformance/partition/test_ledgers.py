@@ -21,7 +21,7 @@ def test_ledgers_are_read_with_and_without_the_lease_and_lapse(bench: Bench) -> 
 
     held, peeked = bench.run(bench.one.ledgers(digests)), bench.run(bench.two.peek(digests))
     assert held == peeked == [None, lapsing_text(lapses_at_ms(held[1]), pack(OUT))]
-    lives_ms = bench.world.ledger_lives_ms(ada.header.digest)
+    lives_ms = bench.ledger_lives_ms(ada.header.digest)
     assert 0 < lives_ms <= 1_000 * RETENTION_SECONDS
 
 
@@ -37,7 +37,7 @@ def test_every_writer_gives_a_ledger_its_retention_unless_it_is_a_members(
     bench.run(bench.one.intents_in_doubt(["n2"], 30, {bob.header.digest: record}))
 
     for digest in (ada.header.digest, bob.header.digest):
-        lives_ms = bench.world.ledger_lives_ms(digest)
+        lives_ms = bench.ledger_lives_ms(digest)
         assert lives_ms < 0 if lasts else 0 < lives_ms <= 1_000 * RETENTION_SECONDS
         assert bench.run(bench.two.peek([digest]))[0].endswith(pack(record))
 
@@ -46,11 +46,11 @@ def test_a_ledger_that_would_have_lapsed_lasts_once_its_person_is_in_again(bench
     ada, later = held_with(bench, "ada", "ada")
     digest = ada.header.digest
     settle(bench, Settlement([settled(ada, tells=True)], ledgers={digest: OUT}))
-    assert bench.world.ledger_lives_ms(digest) > 0
+    assert bench.ledger_lives_ms(digest) > 0
 
     settle(bench, Settlement([settled(later, tells=True)], ledgers={digest: IN}))
 
-    assert bench.world.ledger_lives_ms(digest) < 0
+    assert bench.ledger_lives_ms(digest) < 0
 
 
 def left(bench: Bench, *people: str) -> list[bytes]:
@@ -84,9 +84,9 @@ def test_a_ledger_whose_time_is_past_goes_if_nothing_waits(bench: Bench) -> None
     digests = left(bench, "ada", "bob")
 
     bench.pass_seconds(LASTS_SECONDS - 1)
-    assert bench.world.remove_lapsed() == 0
+    assert bench.remove_lapsed() == 0
     bench.pass_seconds(2)
-    assert bench.world.remove_lapsed() == 2
+    assert bench.remove_lapsed() == 2
     assert known(bench, digests) == 0
 
 
@@ -96,12 +96,12 @@ def test_no_ledger_goes_while_something_waits_that_may_be_older(bench: Bench, la
     digests = left(bench, "ada", "bob")
 
     bench.pass_seconds(20 * LASTS_SECONDS)
-    assert bench.world.remove_lapsed() == 0
+    assert bench.remove_lapsed() == 0
     assert known(bench, digests) == 2
 
     take(bench)
     settle(bench, Settlement([settled(each) for each in bench.deliveries(f"{lane}|vip-enter")]))
-    assert bench.world.remove_lapsed() == 2
+    assert bench.remove_lapsed() == 2
 
 
 def test_what_came_within_the_retention_may_be_older_than_the_ledger_too(bench: Bench) -> None:
@@ -110,7 +110,7 @@ def test_what_came_within_the_retention_may_be_older_than_the_ledger_too(bench: 
     accept(bench, "ada")
 
     bench.pass_seconds(10 * LASTS_SECONDS)
-    assert bench.world.remove_lapsed() == 0
+    assert bench.remove_lapsed() == 0
     assert known(bench, digests) == 1
 
 
@@ -119,18 +119,17 @@ def test_what_was_accepted_behind_its_time_holds_no_ledger(bench: Bench) -> None
     bench.pass_seconds(LASTS_SECONDS / 2)
     digests = left(bench, "ada")
     bench.pass_seconds(LASTS_SECONDS / 2 + 1)
-    assert bench.world.remove_lapsed() == 1
+    assert bench.remove_lapsed() == 1
     bench.pass_seconds(LASTS_SECONDS / 2)
     accept(bench, "ada")
 
     bench.pass_seconds(1)
-    assert bench.world.remove_lapsed() == 1
+    assert bench.remove_lapsed() == 1
     assert known(bench, digests) == 0
 
 
 def test_a_clock_that_was_set_back_lets_nothing_lapse_too_early(bench: Bench) -> None:
-    ahead = new("bob")
-    bench.world.accept_ahead(ahead, 5 * LASTS_SECONDS)
+    bench.accept_ahead("bob", 5 * LASTS_SECONDS)
     digests = left(bench, "ada")
     accept(bench, "ada")  # its id is behind that of the entry that came by the other clock
 
@@ -139,5 +138,5 @@ def test_a_clock_that_was_set_back_lets_nothing_lapse_too_early(bench: Bench) ->
     settle(bench, Settlement([settled(first)]))
     bench.pass_seconds(3 * LASTS_SECONDS)
 
-    assert bench.world.remove_lapsed() == 0
+    assert bench.remove_lapsed() == 0
     assert known(bench, digests) == 1

@@ -24,10 +24,10 @@ def with_ledgers(bench: Bench, *people: str) -> None:
 
 def remove_all(bench: Bench) -> None:
     """Take streams and ledgers away, so that whoever asks Redis finds nothing."""
-    keys = bench.world.keys
+    keys = bench.keys
     names = [VIP, "live|other", "backfill|vip-enter"]
     ledgers = [keys.ledger(new(who).header.digest) for who in ("ada", "bob")]
-    bench.run(bench.world.removed(*map(keys.stream, names), *ledgers))
+    bench.client.delete(*map(keys.stream, names), *ledgers)
 
 
 def test_few_live_deliveries_are_read_with_the_lease_and_only_once(bench: Bench) -> None:
@@ -98,7 +98,7 @@ def test_many_deliveries_and_those_of_a_backfill_do_not_come_with_the_lease(
     remove_all(bench)
 
     assert not bench.run(bench.one.read([ReadRange(f"{lane}|vip-enter", "", 32)]))[0].entries
-    assert bench.contents()["rendering"] == []
+    assert bench.rendering() == []
 
 
 def test_deliveries_behind_an_intent_in_doubt_do_not_come_with_the_lease(bench: Bench) -> None:

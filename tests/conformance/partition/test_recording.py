@@ -2,7 +2,7 @@
 
 from segrelay.worker.batch.partition import Settlement
 from segrelay.worker.contract.words import Death, Skip
-from tests.conformance.partition.conftest import START_MS, Bench, intent_of
+from tests.conformance.partition.conftest import Bench, intent_of
 from tests.conformance.partition.steps import DEAD_LETTER, VIP, held_with, settle, settled, take
 
 
@@ -21,7 +21,7 @@ def test_each_outcome_is_a_row_however_often_it_is_settled(bench: Bench) -> None
     settle(bench, settlement)
     settle(bench, settlement)
 
-    rows = bench.outcomes()
+    rows = bench.store.outcomes
     assert [(row.person, row.outcome, row.reason, row.counts) for row in rows] == [
         (ada.digest.hex(), "delivered", "", 1),
         (bob.digest.hex(), "skipped", "superseded", 1),
@@ -40,7 +40,7 @@ def test_what_was_taken_back_meanwhile_has_no_second_end(bench: Bench) -> None:
 
     settle(bench, Settlement([settled(one) for one in (ada, bob, cyd, dan)]))
 
-    assert [row.person for row in bench.outcomes()] == [ada.digest.hex(), cyd.digest.hex()]
+    assert [row.person for row in bench.store.outcomes] == [ada.digest.hex(), cyd.digest.hex()]
     assert bench.count("delivered|vip-enter") == 2
 
 
@@ -64,25 +64,25 @@ def test_rows_of_streams_that_are_removed_whole_are_those_that_were_there(bench:
 
     settle(bench, Settlement([settled(one) for one in found]))
 
-    told = {(row.trigger, row.person) for row in bench.outcomes()}
+    told = {(row.trigger, row.person) for row in bench.store.outcomes}
     assert told == {(d.trigger, d.digest.hex()) for d in found if d is not gone}
-    assert bench.contents()["streams"] == {}
+    assert bench.store.lengths() == {}
 
 
 def test_the_oldest_rows_go_when_there_is_no_room_and_it_is_known_since_when(
     bench: Bench,
 ) -> None:
-    bench.limit_log(1_000)
+    bench.one = bench.partition(1_000)
     for at in range(10):
-        bench.world.set_clock(START_MS + 1_000 * at)
+        bench.pass_seconds(1)
         (one,) = held_with(bench, f"person{at}")[-1:]
         settle(bench, Settlement([settled(one)]))
         bench.run(bench.one.release({}, ()))
 
-    recorded, rows = bench.recorded(), bench.outcomes()
+    recorded, rows = bench.recorded(), bench.store.outcomes
     assert 1 <= len(rows) < 10
-    assert recorded["bytes"] <= 1_000
-    assert rows[0].time_ms - 1_000 < recorded["since"] <= rows[0].time_ms
+    assert recorded[b"bytes"] <= 1_000
+    assert rows[0].time_ms - 1_000 < recorded[b"since"] <= rows[0].time_ms
     assert bench.count("delivered|vip-enter") == 10
 
 
@@ -101,7 +101,7 @@ def test_a_try_is_a_row_that_counts_nothing_beside_ends(bench: Bench) -> None:
     bench.run(bench.one.intent(intent_of("m", ada)))
     settle(bench, Settlement(intent_id="m", retried=[ada], retry_message="504"))
 
-    assert [(row.person, row.outcome, row.message, row.counts) for row in bench.outcomes()] == [
+    assert [(row.person, row.outcome, row.message, row.counts) for row in bench.store.outcomes] == [
         (bob.digest.hex(), "dead", "", 1),
         (ada.digest.hex(), "retry", "503", 0),
         (bob.digest.hex(), "retry", "503", 0),

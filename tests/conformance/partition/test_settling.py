@@ -38,24 +38,23 @@ def test_settling_counts_once_however_often_it_is_called(bench: Bench) -> None:
     )
 
     settle(bench, settlement)
-    once = bench.contents()
+    once = bench.everything()
     settle(bench, settlement)
 
-    assert bench.contents() == once
-    assert once["counts"] == {
+    assert bench.everything() == once
+    assert bench.store.counts == {
         "accepted|vip-enter": 3,
         "delivered|vip-enter": 1,
         "skipped|vip-enter|superseded": 1,
         "dead|vip-enter|refused": 1,
         "requests|vip-enter": 1,
     }
-    assert once["streams"] == {}
-    assert once["intents"] == {}
-    assert once["responses"] == [b"record"]
-    assert once["letters"] == {"insider.0.1f": LETTER}
-    assert once["causes"] == {"c4": SAMPLE}
-    assert once["cause_counts"] == {"c4": 1}
-    assert once["ledgers"] == {ada.header.digest: Record(1)}
+    assert bench.store.lengths() == {}
+    assert bench.store.intents == {}
+    assert [row for _, row in bench.client.xrange(bench.keys.responses)] == [{b"r": b"record"}]
+    assert bench.store.dead_letters == {"insider.0.1f": LETTER}
+    assert bench.client.hgetall(bench.keys.causes) == {b"c4": SAMPLE, b"c4|n": b"1"}
+    assert bench.ledgers() == {ada.header.digest: Record(1)}
 
 
 def test_a_settlement_that_comes_again_after_others_changes_nothing(bench: Bench) -> None:
@@ -84,13 +83,13 @@ def test_a_settlement_that_comes_again_after_others_changes_nothing(bench: Bench
         waits={"vip-enter": None},
     )
     settle(bench, newest)
-    before = bench.contents()
+    before = bench.everything()
 
     settle(bench, old)
     settle(bench, without_request)
 
-    assert bench.contents() == before
-    assert before["ledgers"][digest] == Record(3)
+    assert bench.everything() == before
+    assert bench.ledgers()[digest] == Record(3)
 
 
 def test_what_is_not_there_any_more_changes_no_ledger_and_writes_no_letter(bench: Bench) -> None:
@@ -107,11 +106,10 @@ def test_what_is_not_there_any_more_changes_no_ledger_and_writes_no_letter(bench
         ),
     )
 
-    contents = bench.contents()
-    assert contents["ledgers"] == {ada.header.digest: Record(4)}
-    assert contents["letters"] == {}
-    assert contents["counts"]["delivered|vip-enter"] == 2
-    assert "dead|vip-enter|invalid" not in contents["counts"]
+    assert bench.ledgers() == {ada.header.digest: Record(4)}
+    assert bench.store.dead_letters == {}
+    assert bench.count("delivered|vip-enter") == 2
+    assert "dead|vip-enter|invalid" not in bench.store.counts
 
 
 def test_what_came_to_a_stream_since_it_was_read_stays(bench: Bench) -> None:
@@ -123,11 +121,10 @@ def test_what_came_to_a_stream_since_it_was_read_stays(bench: Bench) -> None:
 
     settle(bench, Settlement([settled(ada), settled(bob), settled(eve)], intent_id="n"))
 
-    contents = bench.contents()
     assert [row.profile for row in bench.deliveries()] == [new("cyd").profile]
-    assert list(contents["streams"]) == ["live|vip-enter"]
-    assert contents["counts"]["delivered|vip-enter"] == 2
-    assert contents["counts"]["delivered|gold-enter"] == 1
+    assert list(bench.store.lengths()) == ["live|vip-enter"]
+    assert bench.count("delivered|vip-enter") == 2
+    assert bench.count("delivered|gold-enter") == 1
 
 
 def test_of_a_stream_only_what_was_still_in_it_is_counted(bench: Bench) -> None:
@@ -137,14 +134,13 @@ def test_of_a_stream_only_what_was_still_in_it_is_counted(bench: Bench) -> None:
 
     settle(bench, Settlement([settled(ada), settled(bob)], intent_id="n"))
 
-    contents = bench.contents()
-    assert contents["streams"] == {}
-    assert contents["counts"]["skipped|vip-enter|duplicate"] == 1
-    assert contents["counts"]["delivered|vip-enter"] == 1
+    assert bench.store.lengths() == {}
+    assert bench.count("skipped|vip-enter|duplicate") == 1
+    assert bench.count("delivered|vip-enter") == 1
 
 
 def test_a_late_settlement_meets_no_new_entry_after_the_clock_was_set_back(bench: Bench) -> None:
-    bench.world.accept_ahead(new("ada"), 3_600)
+    bench.accept_ahead("ada", 3_600)
     take(bench)
     (ada,) = bench.deliveries()
     late = Settlement([settled(ada, Skip.DUPLICATE)])
@@ -155,13 +151,13 @@ def test_a_late_settlement_meets_no_new_entry_after_the_clock_was_set_back(bench
 
     bob, cyd = bench.deliveries()
     assert order_of(ada.entry_id) < order_of(bob.entry_id) < order_of(cyd.entry_id)
-    assert bench.contents()["counts"]["skipped|vip-enter|duplicate"] == 1
+    assert bench.count("skipped|vip-enter|duplicate") == 1
 
 
 def test_ids_go_on_behind_those_of_a_removed_stream_when_the_lease_was_given_back(
     bench: Bench,
 ) -> None:
-    bench.world.accept_ahead(new("ada"), 3_600)
+    bench.accept_ahead("ada", 3_600)
     take(bench)
     (ada,) = bench.deliveries()
     settle(bench, Settlement([settled(ada, Skip.DUPLICATE)]))
@@ -177,7 +173,7 @@ def test_removing_another_stream_does_not_set_back_the_ids_behind_a_removed_one(
     bench: Bench,
 ) -> None:
     bench.accept("eve", trigger="gold-enter")
-    bench.world.accept_ahead(new("ada"), 3_600)
+    bench.accept_ahead("ada", 3_600)
     take(bench)
     (ada,) = bench.deliveries()
     (eve,) = bench.deliveries("live|gold-enter")
@@ -205,7 +201,7 @@ def test_a_repeated_settlement_tells_the_end_of_the_intent_that_it_opened(bench:
 
     assert first == bench.now_ms - 1_000 + 30_000
     assert again == first
-    assert bench.contents()["counts"]["requests|vip-enter"] == 1
+    assert bench.count("requests|vip-enter") == 1
 
 
 def test_a_profiles_ledger_is_written_if_any_delivery_that_it_tells_of_was_there(
@@ -231,7 +227,7 @@ def test_a_profiles_ledger_is_written_if_any_delivery_that_it_tells_of_was_there
         ),
     )
 
-    assert bench.contents()["ledgers"] == {ada.header.digest: Record(8)}
+    assert bench.ledgers() == {ada.header.digest: Record(8)}
 
 
 def test_a_jobs_outcomes_are_counted_for_it(bench: Bench) -> None:
@@ -262,5 +258,5 @@ def test_a_request_is_told_to_the_ledger_even_if_its_delivery_was_taken_back(ben
         ),
     )
 
-    assert bench.contents()["ledgers"] == {ada.header.digest: Record(10)}
+    assert bench.ledgers() == {ada.header.digest: Record(10)}
     assert bench.count("delivered|vip-enter") == 0
