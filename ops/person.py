@@ -118,7 +118,8 @@ class Erasing:
         key: The key of the person's profile.
         too_long: The number of streams that may still hold bytes of deleted entries, see
             `compact_streams`.
-        damaged: The records that can't be read, so whether they are about the person is not known.
+        damaged: The number of records that can't be read, so that it is not known whether they are
+            about the person, by where they stand.
     """
 
     client: Redis

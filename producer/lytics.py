@@ -242,7 +242,7 @@ class LyticsApi:
 
 
 def begun_us(page: Page, now_us: int) -> int:
-    """Return when a scan began at the latest, by Lytics' own clock, in µs since 1970.
+    """Return the earliest time at which a scan may have begun, by Lytics' clock (µs since 1970).
 
     The rows of an answer may have been read when its request came: whoever left while it was made
     has an exit that is older than its `Date`. The rows of all pages are true as of this time.
@@ -293,7 +293,7 @@ def lytics_of(settings: Settings) -> LyticsSettings:
 
 
 def look_at(settings: Settings, audience: str, now_us: int) -> tuple[int, int]:
-    """Return when a scan that begins now began, and the number of members; see `begun_us`.
+    """Begin a scan; return its earliest time, see `begun_us`, and the number of members.
 
     The time is in µs since 1970; the number is 0 where Lytics does not say it.
 

@@ -166,9 +166,9 @@ def refuse_forgotten_rows(spec: Spec, settings: Settings, now_us: int) -> None:
 
 
 def read_anew(job: Job, settings: Settings, store: JobStore) -> Spec:
-    """Return a job that reads its source from the beginning again; a scan gets a new time.
+    """Return the specification by which a job reads its source from the beginning again.
 
-    First rows (`--canary`) that were delivered are not waited for again.
+    A scan gets a new time. First rows (`--canary`) that were delivered are not waited for again.
     """
     spec = job.spec
     canary = 0 if job.phase == "canary" else spec.canary
@@ -207,7 +207,7 @@ def _scanned(sources: Sequence[str]) -> str:
 def _first_look(
     sources: Sequence[str], settings: Settings, store: JobStore
 ) -> tuple[int, int] | None:
-    """Return time and members of the audience that a job scans; None if the job scans none."""
+    """Return the time of a job's scan (µs) and the number of members; None if it scans nothing."""
     audience = _scanned(sources)
     if not audience:
         return None

@@ -270,9 +270,9 @@ class Totals:
     """The counts of all partitions, added up.
 
     Args:
-        by_trigger: By trigger and kind of lane: the tally by kind, or by kind and reason as in
-            `skipped|asserted`.
-        by_job: The tally by kind, by job and destination.
+        by_trigger: The tallies by trigger and kind of lane: numbers by outcome, or by outcome and
+            reason as in `skipped|asserted`.
+        by_job: The tallies by job and destination: numbers by outcome.
         waits: The deliveries that wait, by trigger and kind of lane.
         lanes: The deliveries that wait, by lane; each job has a lane.
         measures: The counts of requests and times by destination, as

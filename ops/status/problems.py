@@ -257,7 +257,7 @@ MANY_DEAD: Final = 10
 DEAD_SHARE: Final = 0.2
 """Share of dead deliveries of a trigger that is ill, if they are at least `MANY_DEAD`."""
 MANY_SKIPPED: Final = 20
-"""The fewest events that an assert skipped, and no other was delivered, that are a problem."""
+"""The number of skipped events from which on an assert that skips all of them is a problem."""
 _OUTCOMES: Final = ("dead|", "delivered|", "skipped|")
 _ASSERTED: Final = ("skipped", "asserted")
 MANY_QUARANTINED: Final = 10
@@ -345,9 +345,10 @@ def outcomes(standing: Standing) -> Iterator[HealthProblem]:
 
 
 def _changes(standing: Standing, trigger: str) -> Iterator[Sample]:
-    """Yield the first sample since a trigger is as it is now, and the one before; none = long ago.
+    """Yield the samples right after and before a trigger's last change; none = it was long ago.
 
-    What came between both belongs to either.
+    Where no change is seen and the samples do not reach back far enough, the oldest one is yielded.
+    What came between both samples belongs to either.
     """
     samples = standing.samples
     for newer, older in pairwise(samples):

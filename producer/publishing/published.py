@@ -215,7 +215,7 @@ class Draft:
         partitions: the number of partitions.
         triggers: the only triggers that get deliveries; none = all that want the events.
         result: what is known of the result before anything is written.
-        numbers: how many events and refusals were read: the number of the next.
+        numbers: the number of events and refusals so far, by which the next one is numbered.
         size_bytes: the size of the texts that will be written.
         members: the changes of a sync; its deliveries have the numbers of their members.
         entrants: the people who enter, where a sync of the audience will need their names.

@@ -338,7 +338,7 @@ class SyncStore(StepStore[Run]):
     def last_delivered(
         self, destination: str, audience: str, profile_keys: Sequence[str]
     ) -> dict[str, LastDelivered]:
-        """Return the newest delivery about an audience, of those people of whom there is any."""
+        """Return each person's newest delivery about an audience; others are left out."""
         number: Any = self._client.hget(keys.NAMES, AUDIENCE_NAME + audience)
         if number is None:
             return {}
@@ -397,7 +397,7 @@ def count_members(client: Redis, sync: str, partitions: Iterable[PartitionKeys])
 
 
 NOT_KNOWN: Final = b"-"
-"""A digest in a mark that nobody has made."""
+"""Stands in a mark for a digest of the content that was not computed."""
 _HASH_BYTES: Final = 6
 _DAY_MS: Final = 86_400_000
 

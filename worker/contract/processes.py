@@ -61,7 +61,8 @@ class Process:
             unset secret.
         version: The version of segrelay that it runs.
         begun_ms: The time when it was started, by Redis' clock.
-        doubted: Templates whose compiled form differed from the engine, and is off; how often.
+        doubted: The number of times that a template's compiled form differed from the engine, by
+            template; it is off then.
         versions: The versions of its triggers' templates; several while not all processes have the
             newest.
         refused: Why a changed template is not used, by trigger.

@@ -102,7 +102,7 @@ _ROOMS: Final = {
     "formats": "a format (%)",
     "printing": "a text that engines print differently",
 }
-"""Names for what modules leave to Jsonnet outside of `std`, by the last part of their paths."""
+"""The reasons for which modules outside of `std` leave an event to Jsonnet, by module name."""
 
 
 def reason_of(error: BaseException) -> str:

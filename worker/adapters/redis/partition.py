@@ -92,7 +92,7 @@ def settle_call(
         most_bytes: The most bytes of the outcome log.
     """
     backoffs = [
-        (*partition.rpartition("|")[::2], value) for partition, value in what.backoffs.items()
+        (*position.rpartition("|")[::2], value) for position, value in what.backoffs.items()
     ]
     by_reason: dict[tuple[str, str | None], list[Delivery]] = {}
     for d in what.settled:
@@ -253,7 +253,7 @@ class RedisPartition:
             their order.
 
     Attributes:
-        read_along: Their answers, as of the last lease; () = there are none.
+        read_along: The answers to `reads_along`, as of the last lease; () = there are none.
     """
 
     def __init__(
@@ -500,8 +500,8 @@ class RedisPartition:
             keep_for: The kinds of lanes for whose work the lease is kept, if some may be done now.
         """
         k = self.keys
-        partitions = sorted(suspects)
-        kept = orjson.dumps(partitions) if partitions else b""
+        positions = sorted(suspects)
+        kept = orjson.dumps(positions) if positions else b""
         pairs = [
             part
             for name, hold in holds.items()
