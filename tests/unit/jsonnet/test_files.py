@@ -7,33 +7,25 @@ from segrelay.templates import LYTEMPLATES
 
 
 @pytest.fixture
-def outside(tmp_path):
-    (tmp_path / "secret.txt").write_text("secret")
-    (tmp_path / "secret.libsonnet").write_text("{ secret: 1 }")
-    return tmp_path
-
-
-@pytest.fixture
-def folder(outside):
-    path = outside / "templates"
+def folder(tmp_path):
+    path = tmp_path / "templates"
     (path / "insider").mkdir(parents=True)
     (path / "shared.libsonnet").write_text("{ x: 1 }")
     (path / "insider" / "near.libsonnet").write_text("{ y: 2 }")
     return path
 
 
-def _broken(folder, source, name="insider/t.jsonnet"):
+def _broken(folder, source):
     (folder / "insider" / "t.jsonnet").write_text(source)
     with pytest.raises(TemplateBroken) as caught:
-        Renderer(folder, LYTEMPLATES).load(name)
+        Renderer(folder, LYTEMPLATES).load("insider/t.jsonnet")
     return caught.value
 
 
 def test_an_import_that_is_unreachable_is_refused_too(folder):
-    assert (
-        "missing.libsonnet"
-        in _broken(folder, "if true then 1 else import 'missing.libsonnet'").message
-    )
+    unreachable = "if true then 1 else import 'missing.libsonnet'"
+
+    assert "missing.libsonnet" in _broken(folder, unreachable).message
 
 
 def test_files_beside_above_and_in_the_shipped_folder_are_found(folder):
@@ -54,11 +46,11 @@ def test_files_beside_above_and_in_the_shipped_folder_are_found(folder):
     }
 
 
-def test_a_templates_folder_that_is_itself_a_link_works(folder, outside):
-    (outside / "current").symlink_to(folder)
+def test_a_templates_folder_that_is_itself_a_link_works(folder, tmp_path):
+    (tmp_path / "current").symlink_to(folder)
     (folder / "insider" / "t.jsonnet").write_text("import '../shared.libsonnet'")
 
-    assert Renderer(outside / "current", LYTEMPLATES).load("insider/t.jsonnet").content_hash
+    assert Renderer(tmp_path / "current", LYTEMPLATES).load("insider/t.jsonnet").content_hash
 
 
 def test_the_hash_follows_the_content_of_imports(folder):

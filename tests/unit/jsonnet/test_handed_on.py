@@ -6,23 +6,15 @@ from segrelay.jsonnet.compiled.running.limits import Doubtful
 from tests.unit.jsonnet.test_compiled import EVENT
 
 HANDED_ON = [
-    "error 'x'",
-    "null.a",
-    "{}.a",
-    "[1][5]",
-    "[1, 2][-1]",
     "'%5s' % 'é'",
     "'%s' % []",
     "'\x7f' + {a: '\x7f'}",
-    "1 / 0",
     "1e308 * 10",
-    "1 + true",
     "if 1 then 2",
     "!1",
     "std.length(true)",
     "std.sort([1, 'a'])",
     "(function(x) x) == (function(x) x)",
-    "function(x) x",
     "{ f(x): x }",
     "(function(x) x)()",
     "-0",
@@ -31,9 +23,7 @@ HANDED_ON = [
     "{ ['a']: 1, ['a']: 2 }",
     "{ [1]: 2 }",
     "'a' in 'abc'",
-    "std.parseInt('x')",
     "std.join(0.25, [])",
-    "std.map(1, [])",
     "std.filter(1, [])",
     "std.flatMap(1, [])",
     "std.foldl(1, [], 0)",
@@ -42,29 +32,23 @@ HANDED_ON = [
     "std.objectRemoveKey({}, 1)",
     "std.lstripChars('a', false)",
     "'%x' % 1",
-    "[(assert false : 'one'; 1), (assert false : 'two'; 1)]",
     "[(assert false : 'one'; 1), 1 + true]",
     "local f(n) = (assert n > 0 : 'deep'; f(n - 1)); f(3)",
     "local a = (assert false : 'inner'; 1); assert a + a == 3 : 'outer'; 1",
     "(assert false : 1; 1) + 1",
-    "{ assert false : 'inner', a: 1 }",
     "local o = { assert self.a == 1, a: 1 }; o { a: 2 }",
     "({ assert self.a == 2, a: 1 }).a",
     "({ assert false, a:: 1 })",
-    "'%.30f' % 1",
     "'%(a)*d' % { a: 1 }",
-    "std.exp(0)",
     "std.extVar('x')",
-    "std.nobody(1)",
     "[std.nobody][0]",
-    "1 & 1",
-    "[1] < [2]",
     "std.objectHasEx({ a:: 1 }, 'a', true)",
 ]
 
 
 @pytest.mark.parametrize("source", HANDED_ON)
 def test_what_it_is_not_sure_of_it_hands_on(evaluate, source):
+    """By kind of doubt; `fails_…` and `LEFT` of test_snippets.py have more."""
     with pytest.raises(Doubtful):
         evaluate(source)
 

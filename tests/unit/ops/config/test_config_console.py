@@ -67,15 +67,6 @@ def test_the_traceback_is_shown_on_demand(capsys, monkeypatch):
     assert err.endswith("Not like this.\n")
 
 
-def test_a_document_is_all_that_stands_on_stdout(capsys):
-    print_json({"a": [1, None]})
-    mention("aside")
-
-    out, err = capsys.readouterr()
-    assert orjson.loads(out) == {"a": [1, None]}
-    assert err == "aside\n"
-
-
 def test_a_table_is_aligned_text_where_no_terminal_is(capsys):
     table(("name", "n"), [("vip", 12), ("[bold]long", 3)])
 
@@ -109,3 +100,4 @@ def test_an_escape_sequence_reaches_the_terminal_on_no_way(capsys):
 
     assert {character for character in out + err if not character.isprintable()} == {"\n"}
     assert orjson.loads(out[out.index("{") :]) == {"audience": ATTACK}
+    assert err.startswith("audience vip")

@@ -6,9 +6,9 @@ import pytest
 from segrelay.ops.dead_letters.commands import identified, obstacle
 from segrelay.ops.dead_letters.reading import place_of
 from segrelay.worker.contract.events import Header, encode_header
-from segrelay.worker.contract.settings import Destination, Settings, Trigger
 from segrelay.worker.contract.triggers import Scope
 from segrelay.worker.contract.words import Direction
+from tests.configuration import insider, settings_in, trigger
 
 NOW_MS = 1_795_500_000_000
 DIGEST = bytes(range(10))
@@ -29,16 +29,7 @@ NO_HEADER = {"profile": None, "entry": ["aGVhZGVy", "eA=="], "header": None}
 
 @pytest.fixture
 def settings(tmp_path):
-    destination = Destination(
-        name="insider", api="insider", base_url="https://unification.useinsider.com", rate="400/s"
-    )
-    trigger = Trigger(
-        name="enter", destination="insider", audiences=("vip",), on="enter", template="e.jsonnet"
-    )
-    empty = Settings.empty(tmp_path)
-    return empty.model_copy(
-        update={"destinations": {"insider": destination}, "triggers": {"enter": trigger}}
-    )
+    return settings_in(tmp_path, insider(), trigger("enter"))
 
 
 def dead_letter(**changes):

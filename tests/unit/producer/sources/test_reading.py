@@ -68,29 +68,21 @@ LAYOUTS = {
     ),
     "nothing": (b"", []),
     "an empty array": (b"[\n]", []),
-}
-
-
-@pytest.mark.parametrize(("source", "expected"), LAYOUTS.values(), ids=LAYOUTS)
-def test_every_layout_is_read(source, expected):
-    assert found(source) == expected
-
-
-BROKEN = {
+    # What is broken is named, and its neighbours are read.
     "a broken line": (
         compact(0) + b"\n{x\n" + compact(1),
         [(1, 0, "0"), (2, 0, None), (3, 0, "1")],
     ),
     "bytes that are no UTF-8": (b'{"a": "\xff"}\n' + compact(0), [(1, 0, None), (2, 0, "0")]),
-    "an element of an array of lines": (
+    "a broken element of an array of lines": (
         b"[\n" + compact(0) + b',\n{"x":},\n' + compact(1) + b",\n" + compact(2) + b"\n]\n",
         [(2, 0, "0"), (3, 1, None), (4, 0, "1"), (5, 0, "2"), (6, 2, None)],
     ),
 }
 
 
-@pytest.mark.parametrize(("source", "expected"), BROKEN.values(), ids=BROKEN)
-def test_what_is_broken_is_named_and_costs_its_neighbours_nothing(source, expected):
+@pytest.mark.parametrize(("source", "expected"), LAYOUTS.values(), ids=LAYOUTS)
+def test_every_layout_is_read_and_what_is_broken_costs_its_neighbours_nothing(source, expected):
     assert found(source) == expected
 
 

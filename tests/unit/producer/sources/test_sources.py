@@ -21,30 +21,31 @@ ARRAY = orjson.dumps(ROWS)
 CSV = b"email,first_name\n" + b"".join(f"{r['email']},Ann\n".encode() for r in ROWS)
 
 
+Blocks = Callable[..., list[Block]]
+Rows = Callable[..., list[Payload]]
+
+
 @pytest.fixture
-def blocks(tmp_path: Path) -> Callable[..., list[Block]]:
+def blocks(tmp_path: Path) -> Blocks:
     """Return the blocks of a file with this content."""
 
     def read(content: bytes, *, first_rows: int = 0, **columns: Any) -> list[Block]:
         path = tmp_path / "export"
         path.write_bytes(content)
         with opened(str(path)) as found:
-            read = blocks_of(found, Columns(**columns), first_rows=first_rows)
-            return list(read)
+            return list(blocks_of(found, Columns(**columns), first_rows=first_rows))
 
     return read
 
 
 @pytest.fixture
-def rows(blocks: Callable[..., list[Block]]) -> Callable[..., list[Payload]]:
+def rows(blocks: Blocks) -> Rows:
     """Return the rows of a file with this content."""
     return lambda content, **how: [row for b in blocks(content, **how) for row in b.payloads()]
 
 
 @pytest.mark.parametrize("content", [LINES, PRETTY, ARRAY, CSV])
-def test_a_canary_is_exactly_the_first_block(
-    content: bytes, blocks: Callable[..., list[Block]]
-) -> None:
+def test_a_canary_is_exactly_the_first_block(content: bytes, blocks: Blocks) -> None:
     found = blocks(content, first_rows=2)
 
     counts = [len(list(block.payloads())) for block in found]
@@ -52,7 +53,7 @@ def test_a_canary_is_exactly_the_first_block(
     assert sum(counts) == 5
 
 
-def test_many_rows_are_cut_into_blocks_that_lose_none(blocks: Callable[..., list[Block]]) -> None:
+def test_many_rows_are_cut_into_blocks_that_lose_none(blocks: Blocks) -> None:
     lines = b"".join(
         orjson.dumps({"email": f"p{n}@example.com", "pad": "x" * 900}) + b"\n" for n in range(5_000)
     )
@@ -65,7 +66,7 @@ def test_many_rows_are_cut_into_blocks_that_lose_none(blocks: Callable[..., list
     assert [row.line for row in read] == list(range(1, 5_001))
 
 
-def test_a_cell_may_have_several_lines(rows: Callable[..., list[Payload]]) -> None:
+def test_a_cell_may_have_several_lines(rows: Rows) -> None:
     found = rows(b'email,n\na@example.com,"1\n2"\nb@example.com,3\n')
 
     assert [(row.line, row.value["n"]) for row in found] == [(2, "1\n2"), (4, "3")]
@@ -88,7 +89,7 @@ UNCLOSED = b'email,n\na@example.com,"1\nb@example.com,"2"\nc@example.com,"3\nd@e
     ids=["a broken row", "too many cells", "a quote that is not closed"],
 )  # fmt: skip
 def test_a_wrong_row_is_named_with_its_line_and_costs_no_other(
-    content: bytes, lines: list[int], wrong: list[bytes], rows: Callable[..., list[Payload]]
+    content: bytes, lines: list[int], wrong: list[bytes], rows: Rows
 ) -> None:
     found = rows(content)
 
@@ -106,7 +107,7 @@ def test_a_wrong_row_is_named_with_its_line_and_costs_no_other(
     ],
 )
 def test_a_row_in_another_encoding_is_named_and_costs_no_other(
-    content: str, lines: list[int], rows: Callable[..., list[Payload]]
+    content: str, lines: list[int], rows: Rows
 ) -> None:
     found = rows(content.encode().replace(b"~", b"\xe9"))
 
@@ -132,9 +133,7 @@ ANN = {"email": "a@example.com", "first_name": "Ann"}
     ],
     ids=["lists and maps", "an empty cell", "renamed", "no header and named columns", "empty"],
 )
-def test_cells_become_fields(
-    content: bytes, columns: Any, values: list[Any], rows: Callable[..., list[Payload]]
-) -> None:
+def test_cells_become_fields(content: bytes, columns: Any, values: list[Any], rows: Rows) -> None:
     assert [row.value for row in rows(content, **columns)] == values
 
 
@@ -155,7 +154,7 @@ def test_cells_become_fields(
     ],
 )  # fmt: skip
 def test_what_can_not_be_read_as_rows_is_named_with_what_to_do(
-    content: bytes, told: str, rows: Callable[..., list[Payload]]
+    content: bytes, told: str, rows: Rows
 ) -> None:
     with pytest.raises(UsageWrong, match=f"(?s){told}"):
         rows(content)
