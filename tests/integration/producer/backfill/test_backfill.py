@@ -69,12 +69,9 @@ def _until_over(processes: list[int]) -> None:
 
 
 def _until_it_has_read_more(relay: Relay, than: int = 0) -> None:
-    def rows_read() -> int:
-        with relay.connected() as client:
-            found = JobStore(client).find("j")
-        return found.tally.rows if found else 0
-
-    until(lambda: rows_read() > than, 60)
+    with relay.connected() as client:
+        store = JobStore(client)
+        until(lambda: (found := store.find("j")) and found.tally.rows > than, 60)
 
 
 def test_a_backfill_of_which_a_process_was_killed_says_how_it_goes_on(
@@ -182,11 +179,11 @@ def test_a_redis_that_was_away_for_a_moment_does_not_end_a_backfill(tmp_path: Pa
     found = embedded.find(relay.data_dir)
     assert found is not None
     os.kill(found.pid, signal.SIGKILL)
-    until(lambda: b"waiting" in reading.stderr.readline())
+    until(lambda: b"waiting" in reading.stderr.readline() or reading.poll() is not None)
     embedded.ensure_running(relay.data_dir, wait_seconds=30)
 
-    reading.communicate(timeout=120)
-    assert reading.returncode == 0
+    _, said = reading.communicate(timeout=120)
+    assert reading.returncode == 0, said
     emails = relay.published("j")
     embedded.stop(relay.data_dir)
     assert len(emails) == len(set(emails)) == CROWD
