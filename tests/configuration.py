@@ -42,7 +42,7 @@ def delivery(**keys: Any) -> str:
     return table("delivery", **{"ledger_retention": "3650d", **keys})
 
 
-def table(name: str, **keys: Any) -> str:
+def table(name: str, /, **keys: Any) -> str:
     """Return a table of TOML; a dictionary becomes an inline table."""
     lines = [f"{key} = {_value(value)}" for key, value in keys.items()]
     return "\n".join([f"[{name}]", *lines, ""])

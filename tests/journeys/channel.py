@@ -1,15 +1,10 @@
 """A chat that takes the messages about problems."""
 
+from tests.configuration import table
 from tests.journeys.endpoint import Endpoint
 from tests.journeys.judging import NAMED_SECONDS
 from tests.waiting import until
 
-NOTIFY = """
-[operate.notify]
-url = "URL/hook"
-after = "1s"
-severity = "SEVERITY"
-"""
 PROBLEM, OVER = "problem", "problem_over"
 
 
@@ -20,7 +15,7 @@ class Channel(Endpoint):
         super().__init__(answer)
 
     def table(self, severity="ill"):
-        return NOTIFY.replace("URL", self.url).replace("SEVERITY", severity)
+        return table("operate.notify", url=f"{self.url}/hook", after="1s", severity=severity)
 
     def messages(self, name=""):
         """Return the messages about a problem, or all."""

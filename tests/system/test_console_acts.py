@@ -13,6 +13,7 @@ import pytest
 from segrelay.ops.console.acts import ACTS
 from segrelay.producer.publish import Publisher
 from segrelay.worker.contract.settings import load_settings
+from tests.configuration import insider, lytics, table, trigger
 from tests.journeys.console.world import TEMPLATE, World, event
 from tests.journeys.health.staging import MEMBERS
 from tests.journeys.play import SHORT, start_worker
@@ -22,34 +23,19 @@ from tests.waiting import until
 
 FILE = "insider/enter.jsonnet"
 REASON = "somebody looked"
-SYNC = """
-[operate]
-live_within = "3s"
-
-[lytics]
-base_url = "SANDBOX"
-token = "a-token-of-nobody"
-
-[sync.vips]
-audience = "vip"
-every = "8s"
-
-[authorizations.second]
-headers = { X-PARTNER-NAME = "acme", X-REQUEST-TOKEN = "second" }
-
-[destinations.second]
-api = "insider"
-base_url = "SANDBOX"
-authorization = "second"
-rate = "600/min"
-
-[triggers.second]
-destination = "second"
-audiences = ["newsletter"]
-on = "enter"
-template = "insider/enter.jsonnet"
-url = "/api/user/v1/upsert"
-"""
+SYNC = "".join(
+    [
+        table("operate", live_within="3s"),
+        lytics("SANDBOX"),
+        table("sync.vips", audience="vip", every="8s"),
+        table(
+            "authorizations.second",
+            headers={"X-PARTNER-NAME": "acme", "X-REQUEST-TOKEN": "second"},
+        ),
+        insider("second", base_url="SANDBOX", authorization="second", rate="600/min"),
+        trigger("second", destination="second", audiences=["newsletter"], template=FILE),
+    ]
+)
 
 
 LEAVERS = "document.querySelectorAll('.people li').length"

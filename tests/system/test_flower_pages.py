@@ -10,16 +10,12 @@ import pytest
 
 from segrelay.ops.embedded import free_port
 from segrelay.sandbox.people import Happening
+from tests.configuration import table
 from tests.journeys.play import AN_HOUR_AGO_US, SHORT, Rig, lines, send, start_worker
 from tests.journeys.receiver import answers
 from tests.system.chromium import Chromium
 from tests.waiting import until
 
-FLOWER = """
-[flower]
-listen = "127.0.0.1:PORT"
-password = "a-password-of-nobody"
-"""
 PASSWORD = "a-password-of-nobody"
 ROWS = "[...document.querySelectorAll('#tasks-table tbody tr')].map(row => row.innerText)"
 FAILED_ROW = (
@@ -34,7 +30,8 @@ def flower(tmp_path):
     """Drains that delivered, and one whose delivery died; returns the URL of Flower."""
     port = free_port()
     (tmp_path / "rig").mkdir()
-    with Rig(tmp_path / "rig", delivery_lines=SHORT, more=FLOWER.replace("PORT", str(port))) as rig:
+    flower = table("flower", listen=f"127.0.0.1:{port}", password=PASSWORD)
+    with Rig(tmp_path / "rig", delivery_lines=SHORT, more=flower) as rig:
         start_worker(rig)
         rig.start_beside("flower")
         until(lambda: answers(f"http://127.0.0.1:{port}/healthcheck"), 60)

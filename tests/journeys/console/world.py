@@ -9,6 +9,7 @@ import orjson
 
 from segrelay.ops.console.rights import hash_password
 from segrelay.ops.embedded import free_port
+from tests.configuration import table
 from tests.journeys.play import Rig, publish, status_of
 from tests.journeys.receiver import answers
 from tests.waiting import until
@@ -41,30 +42,8 @@ local usable(email) =
 }
 """
 MENDED = TEMPLATE.replace('error "the plan <script>alert(2)</script> is not known"', "email")
-SYNC = """
-[sync.members]
-audience = "vip"
-every = "1h"
-source = "file:exports/*.csv"
-"""
-SECTION = """
-[console]
-listen = "127.0.0.1:{port}"
-name = "staging"
-colour = "orange"
-{more}
-
-[console.users.ann]
-password = "{hash}"
-roles = ["operator", "revealer"]
-
-[console.users.bob]
-password = "{hash}"
-roles = ["operator"]
-
-[console.users.vic]
-password = "{hash}"
-"""
+SYNC = table("sync.members", audience="vip", every="1h", source="file:exports/*.csv")
+USERS = {"ann": ["operator", "revealer"], "bob": ["operator"], "vic": []}
 
 
 def event(email, slug="vip", way="enter", at=None, **fields):
@@ -83,9 +62,10 @@ class World(Rig):
 
     def __post_init__(self):
         self.port = free_port()
-        self.more += self.syncs + SECTION.format(
-            port=self.port, hash=HASH(PASSWORD), more=self.console_lines
-        )
+        console = {"listen": f"127.0.0.1:{self.port}", "name": "staging", "colour": "orange"}
+        self.more += self.syncs + table("console", **console) + f"{self.console_lines}\n"
+        for name, roles in USERS.items():
+            self.more += table(f"console.users.{name}", password=HASH(PASSWORD), roles=roles)
         self.templates = {"insider/enter.jsonnet": TEMPLATE, **self.templates}
         self.console = None
 

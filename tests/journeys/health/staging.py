@@ -28,6 +28,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import segrelay.templates as shipped
+from tests.configuration import lytics, table
 from tests.journeys.channel import OVER, PROBLEM, Channel
 from tests.journeys.judging import entrances, ill_of, well
 from tests.journeys.play import SHORT, Rig, publish
@@ -35,15 +36,8 @@ from tests.journeys.play import SHORT, Rig, publish
 MEMBERS = [{"_uid": f"u{n}", "email": f"p{n}@example.com", "segments": ["vip"]} for n in range(300)]
 TEMPLATE = "insider/enter.jsonnet"
 SHIPPED = (Path(shipped.__file__).parent / TEMPLATE).read_text()
-SYNC = """
-[lytics]
-base_url = "SANDBOX"
-token = "a-token-of-nobody"
-[sync.vips]
-audience = "vip"
-every = "1s"
-"""
-QUICK = '[operate]\nlive_within = "3s"\ndeploy_within = "1s"\n'
+SYNC = lytics("SANDBOX") + table("sync.vips", audience="vip", every="1s")
+QUICK = table("operate", live_within="3s", deploy_within="1s")
 
 
 class Stage:

@@ -1,23 +1,11 @@
 """Syncs and response streams in real workers: scheduled by the sweep, done by Celery tasks."""
 
+from tests.configuration import trigger
+from tests.journeys.health.staging import SYNC
 from tests.journeys.play import SHORT, Rig, start_worker
 from tests.waiting import until
 
-SYNC = """
-[lytics]
-base_url = "SANDBOX"
-token = "a-token-of-nobody"
-[sync.vips]
-audience = "vip"
-every = "1s"
-[triggers.told]
-destination = "insider"
-audiences = ["vip"]
-on = "enter"
-template = "insider/enter.jsonnet"
-url = "/api/user/v1/upsert"
-response_stream = "answers"
-"""
+TELLS = trigger("told", template="insider/enter.jsonnet", response_stream="answers")
 
 
 def people(numbers):
@@ -35,7 +23,7 @@ def answers(rig):
 
 
 def test_a_sync_keeps_insider_true_in_the_background(tmp_path):
-    with Rig(tmp_path, delivery_lines=SHORT, more=SYNC) as rig:
+    with Rig(tmp_path, delivery_lines=SHORT, more=SYNC + TELLS) as rig:
         rig.sandbox.post("lytics/profiles", people(range(1_500)))
         workers = [start_worker(rig), start_worker(rig)]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from tests.configuration import table
 from tests.journeys.play import Rig, start_worker, stop_worker
 from tests.nightly import amount
 from tests.s3 import BUCKET, s3_bucket
@@ -14,9 +15,9 @@ from tests.waiting import until
 
 PEOPLE = amount(8_000, nightly=60_000)
 HIGH_WATER = 1_500
-OPTIONS = 'audience = "vip"\nas_of = "file"\nevery = "1s"\nsettle = "500ms"\n'
-FOLDER = f'[backfill.watch.drop]\nsource = "incoming/"\n{OPTIONS}'
-PREFIX = f'[backfill.watch.bucket]\nsource = "s3://{BUCKET}/in/"\n{OPTIONS}'
+OPTIONS = {"audience": "vip", "as_of": "file", "every": "1s", "settle": "500ms"}
+FOLDER = table("backfill.watch.drop", source="incoming/", **OPTIONS)
+PREFIX = table("backfill.watch.bucket", source=f"s3://{BUCKET}/in/", **OPTIONS)
 
 
 @pytest.fixture

@@ -18,14 +18,14 @@ import pytest
 from segrelay.ops.embedded import free_port
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.redis.claim import claim
-from tests.configuration import table
+from tests.configuration import lytics, table, trigger
 from tests.integration.ops.person.test_erased_person import dumps, everything
 from tests.integration.ops.person.test_erased_person import needles as needles_of
 from tests.journeys.append_only_file import commands_of
 from tests.journeys.canaries import found_in, marks_of
 from tests.journeys.play import REMEMBERS_ALL, SHORT, Rig, start_worker, status_of
-from tests.journeys.receiver import answers
-from tests.rig import kill_group, wait_for_receiver
+from tests.journeys.receiver import Receiver, answers
+from tests.rig import kill_group
 from tests.sealed import KEY, is_sealed
 from tests.waiting import until
 
@@ -33,33 +33,15 @@ pytestmark = pytest.mark.also_sealed(nightly=True)
 WHO, PHONE, NAME = "ann.old@example.com", "+14155550177", "Quetzalina"
 CITY = "Żółw-Planted"
 BESIDE, OTHERS = "bob@example.com", "+14155550188"
-SECRET = "a-secret-of-the-receiver"
-MORE = """
-[triggers.waits]
-destination = "insider"
-audiences = ["newsletter"]
-on = "enter"
-template = "insider/enter.jsonnet"
-url = "/api/user/v1/upsert"
-[triggers.dies]
-destination = "insider"
-audiences = ["cart-abandoners"]
-on = "enter"
-template = "dies.jsonnet"
-url = "/api/user/v1/upsert"
-[producer.webhook]
-listen = "127.0.0.1:{port}"
-secret = "{secret}"
-[lytics]
-base_url = "SANDBOX"
-token = "a-token-of-nobody"
-[sync.file]
-audience = "vip"
-source = "file:members/*.ndjson"
-every = "1h"
-[console]
-listen = "127.0.0.1:{console}"
-"""
+ENTER = "insider/enter.jsonnet"
+MORE = "".join(
+    [
+        trigger("waits", audiences=["newsletter"], template=ENTER),
+        trigger("dies", audiences=["cart-abandoners"], template="dies.jsonnet"),
+        lytics("SANDBOX"),
+        table("sync.file", audience="vip", source="file:members/*.ndjson", every="1h"),
+    ]
+)
 KINDS = {
     "deliveries": rb"s:",
     "dead letters": rb"dead_letters$",
@@ -82,17 +64,12 @@ else { users: [{ identifiers: { email: event.get("email") }, attributes: { name:
 class Installation:
     """A worker, a receiver, and what Lytics sends them of two people."""
 
-    def __init__(self, folder, rig, port, console, tap):
-        self.folder, self.rig, self.port, self.console, self.tap = folder, rig, port, console, tap
+    def __init__(self, rig, receiver, console, tap):
+        self.folder, self.rig = rig.folder, rig
+        self.receiver, self.console, self.tap = receiver, console, tap
 
     def post(self, *payloads):
-        answer = httpx.post(
-            f"http://127.0.0.1:{self.port}/v1/lytics",
-            content=b"[" + b",".join(payloads) + b"]",
-            headers={"X-Segrelay-Secret": SECRET},
-            timeout=60,
-        )
-        assert answer.is_success, answer.text
+        assert self.receiver.post(b"[" + b",".join(payloads) + b"]") == 200
 
     def run(self, *command):
         done = self.rig.command(*command)
@@ -121,25 +98,25 @@ def installation(tmp_path, monkeypatch):
     export = tmp_path / "members/a.ndjson"
     export.write_bytes(b"\n".join(map(orjson.dumps, members)) + b"\n")
     os.utime(export, times=(time.time() - 60,) * 2)  # or it might still be written
-    port, console = free_port(), free_port()
+    receiver, console = Receiver(), free_port()
+    tables = [MORE, receiver.table(), table("console", listen=f"127.0.0.1:{console}")]
     rig = Rig(
         tmp_path,
         delivery_lines=f"{SHORT}\n{REMEMBERS_ALL}",
         enter_lines='response_stream = "answers"',
         audiences=("vip",),
         templates={"dies.jsonnet": TEMPLATE},
-        more=MORE.format(port=port, secret=SECRET, console=console)
-        + (table("protection", key=KEY) if is_sealed() else ""),
+        more="".join([*tables, table("protection", key=KEY) if is_sealed() else ""]),
         sandbox_settings={"accept_anything": True},
     )
     with rig:
         rig.client.config_set("rdbcompression", "no")  # or nobody could search the files
         claim(rig.client, rig.settings)  # so that this process' digests are those of the others
         start_worker(rig, "--loglevel=DEBUG")
-        wait_for_receiver(port, rig.start_beside("serve"))
+        receiver.start(rig)
         rig.start_beside("console")
         tap = rig.start_beside("tap", "--for", "9m", "--json")
-        yield Installation(tmp_path, rig, port, console, tap)
+        yield Installation(rig, receiver, console, tap)
     shutil.rmtree(short)
 
 

@@ -8,14 +8,17 @@ import httpx
 import orjson
 
 from segrelay.ops.embedded import free_port
+from tests.configuration import insider, table, trigger
 from tests.rig import Rig
 from tests.warm import WarmProcess
 
+ENTER = "insider/enter.jsonnet"
 NAME = "Quetzalina"
 EMAIL = "ann.planted@example.com"
 PHONE = "+14155550123"
 ORDERS = "\x1b]0;owned\x07\x1b[31m\x9b2J\u202e"
-PERSONAL = (NAME, "ann.planted", "4155550123", "owned\x07", "\x1b]0", "\x9b", "\u202e")
+PERSONAL = (NAME, "ann.planted", "4155550123")
+CONTROLS = ("owned\x07", "\x1b]0", "\x9b", "\u202e")
 SECRETS = {
     "an API key": "planted-key-of-insider",
     "a parameter": "planted-parameter-of-a-url",
@@ -41,40 +44,6 @@ else {
 }
 """
 FATES = ("assert", "error", "field", "refused", "delivered")
-MORE = """
-[authorizations.other]
-headers = {{ X-PARTNER-NAME = "acme", X-REQUEST-TOKEN = "{key}" }}
-parameters = {{ apikey = "{parameter}" }}
-[destinations.other]
-api = "insider"
-base_url = "SANDBOX"
-authorization = "other"
-rate = "600/min"
-[triggers.other]
-destination = "other"
-audiences = ["other"]
-on = "enter"
-template = "insider/enter.jsonnet"
-url = "/api/user/v1/upsert"
-[producer.webhook]
-listen = "127.0.0.1:{port}"
-secret = "{secret}"
-max_bytes = 1_000_000
-[flower]
-listen = "127.0.0.1:{flower}"
-user = "ops"
-password = "{password}"
-[lytics]
-base_url = "SANDBOX"
-token = "{token}"
-[sync.vips]
-audience = "vip"
-every = "1s"
-[operate.notify]
-url = "{chat}/a-secret-hook"
-after = "0s"
-severity = "attention"
-"""
 LOOKING = (
     ("status",), ("status", "--json"), ("status", "--check", "--attention"),
     ("dlq", "causes"), ("dlq", "causes", "--json"),
@@ -95,6 +64,25 @@ ACTING = (
     ("dlq", "discard", "--text", f"1.{EMAIL}", "--why", f"<{EMAIL}> {PHONE} {ORDERS}", "-y"),
 )  # fmt: skip
 AT_ONCE = 4
+
+
+def planted_tables(receiver: str, flower: str, chat: str) -> str:
+    """Return tables of the configuration that hold secrets, for these addresses."""
+    key, parameter, secret, password, token = SECRETS.values()
+    headers = {"X-PARTNER-NAME": "acme", "X-REQUEST-TOKEN": key}
+    hook = {"url": f"{chat}/a-secret-hook", "after": "0s", "severity": "attention"}
+    return "".join(
+        [
+            table("authorizations.other", headers=headers, parameters={"apikey": parameter}),
+            insider("other", base_url="SANDBOX", authorization="other", rate="600/min"),
+            trigger("other", destination="other", audiences=["other"], template=ENTER),
+            table("producer.webhook", listen=receiver, secret=secret, max_bytes=1_000_000),
+            table("flower", listen=flower, user="ops", password=password),
+            table("lytics", base_url="SANDBOX", token=token),
+            table("sync.vips", audience="vip", every="1s"),
+            table("operate.notify", **hook),
+        ]
+    )
 
 
 def payload(number: int, fate: str, audience: str = "vip", **more: object) -> bytes:
@@ -139,20 +127,12 @@ class LeakyWorld:
 
     def __init__(self, folder: Path, chat_url: str, *, more: str = "") -> None:
         self.port, self.flower = free_port(), free_port()
-        more += MORE.format(
-            key=SECRETS["an API key"],
-            parameter=SECRETS["a parameter"],
-            secret=SECRETS["the receiver's secret"],
-            password=SECRETS["Flower's password"],
-            token=SECRETS["Lytics' token"],
-            port=self.port,
-            flower=self.flower,
-            chat=chat_url,
-        )
+        ports = [f"127.0.0.1:{port}" for port in (self.port, self.flower)]
+        more += planted_tables(*ports, chat_url)
         self.rig = Rig(
             folder,
             token=SECRETS["an API key"],
-            templates={"insider/enter.jsonnet": TEMPLATE},
+            templates={ENTER: TEMPLATE},
             redis_lines="partitions = 2",
             delivery_lines='lease = "3s"\nlate = "2s"\nrequest_deadline = "5s"',
             more=more,

@@ -5,7 +5,6 @@ answers; then everything fails in every way, and all that people and machines se
 Whatever runs for long logs one JSON object a line meanwhile, or text where that is asked for.
 """
 
-import hashlib
 import os
 import threading
 import time
@@ -19,7 +18,8 @@ from celery import Celery
 
 from segrelay.ops.metrics.page import MetricsPage
 from segrelay.worker.contract.celery import broker_options
-from segrelay.worker.contract.keys import DIGEST_BYTES
+from tests.configuration import table
+from tests.journeys import canaries
 from tests.journeys.append_only_file import commands_of
 from tests.journeys.endpoint import Endpoint
 from tests.journeys.play import await_ready, status_of
@@ -27,6 +27,7 @@ from tests.journeys.receiver import answers
 from tests.journeys.running.leaky_world import (
     ACTING,
     AT_ONCE,
+    CONTROLS,
     EMAIL,
     FATES,
     LOOKING,
@@ -39,6 +40,7 @@ from tests.journeys.running.leaky_world import (
     planted,
 )
 from tests.ledger_keys import is_personal
+from tests.sealed import KEY
 from tests.waiting import until
 from tests.warm import WarmProcess
 
@@ -48,10 +50,7 @@ LOGGED = {
     "flower": b"FLOWER_AUTH is ignored",
 }
 """Logs, and what each of them says."""
-PROTECTED = f"""
-[protection]
-key = "{"A" * 43}="
-"""
+PROTECTED = table("protection", key=KEY)
 
 
 @pytest.fixture
@@ -146,14 +145,15 @@ def test_what_is_planted_comes_out_nowhere(world, celery_events, chat, is_protec
     assert b'"outcome":"dead"' in world.seen["log tap.log"]
     all_written = b"\n".join(b" ".join(words) for words in written)
     if is_protected:
-        markers = [*(one for one in PERSONAL if len(one) > 4), *unkeyed_digests()]
-        assert found_in({"all of Redis": all_written}, markers) == []
+        people = [f"{number}.{EMAIL}" for number in range(len(FATES))] + [f"s0.{EMAIL}"]
+        names = [name for each in people for name in (each, f"email:{each}")]
+        assert canaries.found_in(all_written, canaries.marks_of(PERSONAL, names)) == []
     else:
         assert NAME.encode() in all_written
     told = {
         partition: text for partition, text in world.seen.items() if not partition.startswith("try")
     }
-    assert found_in(told, PERSONAL) == []
+    assert found_in(told, (*PERSONAL, *CONTROLS)) == []
     assert all(b"a-secret-hook" not in text for text in world.seen.values())
     assert found_in(world.seen | {"all of Redis": all_written}, world.secrets) == []
 
@@ -162,18 +162,6 @@ def is_json(line: bytes) -> bool:
     with suppress(orjson.JSONDecodeError):
         return isinstance(orjson.loads(line), dict)
     return False
-
-
-def unkeyed_digests() -> list[str]:
-    """Return the digests of people's addresses that anybody can look up in a table."""
-    texts = [f"{number}.{EMAIL}" for number in range(100)] + [f"s{n}.{EMAIL}" for n in range(20)]
-    names = [text.encode() for each in texts for text in (each, f"email:{each}")]
-    short = [hashlib.blake2b(name, digest_size=DIGEST_BYTES).hexdigest() for name in names]
-    return short + [
-        hashlib.new(kind, name).hexdigest()[:16]
-        for name in names
-        for kind in ("md5", "sha1", "sha256", "blake2b")
-    ]
 
 
 def fail_in_every_way(world) -> None:
