@@ -22,10 +22,12 @@ from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.node.celery_app import NO_FREE_PERMIT
 from tests.configuration import configuration as settings_text
 from tests.configuration import endpoint, table, trigger
+from tests.journeys.receiver import answers
 from tests.waiting import until
 from tests.warm import WarmProcess, run
 
 PASSWORD = "a, long: password"
+PASSED = {"FLOWER_TEST_PASSWORD": PASSWORD}
 PAYLOAD = (
     b'{"data": {"email": "somebody@example.com", "segment_events":'
     b' [{"slug": "vip", "event": "enter", "enter": "2026-11-01T10:00:00Z"}]}}'
@@ -64,11 +66,7 @@ def running(configuration, *command, launch=WarmProcess):
     with configuration.with_name(f"{command[0]}.log").open("wb") as log:
         process = launch(
             own_command(*command),
-            env={
-                **os.environ,
-                "SEGRELAY_CONFIG": str(configuration),
-                "FLOWER_TEST_PASSWORD": PASSWORD,
-            },
+            env={**os.environ, **PASSED, "SEGRELAY_CONFIG": str(configuration)},
             cwd=configuration.parent,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -82,7 +80,7 @@ def running(configuration, *command, launch=WarmProcess):
 
 
 def test_drains_are_watched_with_flower_and_only_with_its_password(configuration, redis_url):
-    settings = load_settings(configuration, environ={"FLOWER_TEST_PASSWORD": PASSWORD})
+    settings = load_settings(configuration, environ=PASSED)
     with (
         running(configuration, "flower", launch=subprocess.Popen) as process,
         running(configuration, "worker", "--concurrency=2"),
@@ -105,7 +103,7 @@ def test_drains_are_watched_with_flower_and_only_with_its_password(configuration
         flower.http.auth = None
         for path in ("/api/workers", "/metrics"):
             assert flower.http.get(path).status_code == 401
-        assert answers(flower.http)
+        assert answers(f"{flower.url}/healthcheck")
         assert flower.http.get("/api/tasks", auth=("ops", "a")).status_code == 401
         assert flower.http.post("/api/worker/shutdown/any").status_code == 401
         flower.http.auth = ("ops", PASSWORD)
@@ -121,16 +119,9 @@ def test_drains_are_watched_with_flower_and_only_with_its_password(configuration
     assert not (configuration.parent / "executed").exists()
 
 
-def answers(client):
-    try:
-        return client.get("/healthcheck").status_code == 200
-    except httpx.TransportError:
-        return False
-
-
 @pytest.mark.nightly
-def test_drains_that_found_no_free_slot_do_not_bury_the_others(configuration):
-    settings = load_settings(configuration, environ={"FLOWER_TEST_PASSWORD": PASSWORD})
+def test_drains_that_found_no_free_permit_do_not_bury_the_others(configuration):
+    settings = load_settings(configuration, environ=PASSED)
     app = Celery("test")
     app.conf.update(broker_options(settings))
     told = [("a", NO_FREE_PERMIT), ("b", "delivered 7, skipped 0, dead 0"), ("c", NO_FREE_PERMIT)]
@@ -152,19 +143,6 @@ def test_drains_that_found_no_free_slot_do_not_bury_the_others(configuration):
         until(lambda: shown() == {"b"})
 
 
-def test_a_port_in_use_is_named_at_once(configuration):
-    listen = load_settings(configuration, environ={"FLOWER_TEST_PASSWORD": PASSWORD}).flower.listen
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        its_listen = f"127.0.0.1:{taken.getsockname()[1]}"
-        configuration.write_text(configuration.read_text().replace(listen, its_listen))
-        with running(configuration, "flower") as flower:
-            assert flower.wait(120) == 1
-
-    said = configuration.with_name("flower.log").read_text()
-    assert f"Something listens on {its_listen} already" in said
-    assert "Traceback" not in said
-
-
 def command_line(process):
     shown = subprocess.run(
         ["/bin/ps", "-ww", "-o", "args=", "-p", str(process.pid)],
@@ -176,36 +154,34 @@ def command_line(process):
     return shown.stdout
 
 
-@pytest.mark.parametrize(
-    ("lines", "password", "said"),
-    [
-        pytest.param(True, "", "FLOWER_TEST_PASSWORD", id="unset"),
-        pytest.param(False, PASSWORD, "[flower] is missing", id="no table"),
-    ],
-)
-def test_without_a_password_flower_does_not_start(configuration, lines, password, said):
-    if not lines:
-        configuration.write_text(configuration.read_text().partition("[flower]")[0])
+def test_flower_does_not_start_without_a_password_a_table_or_its_port(configuration):
+    text = configuration.read_text()
+    listen = load_settings(configuration, environ={}).flower.listen
     environment = {**os.environ, "SEGRELAY_CONFIG": str(configuration)}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        its_listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        for changed, password, code, said in (
+            (text, {}, 2, "FLOWER_TEST_PASSWORD"),
+            (text.partition("[flower]")[0], PASSED, 2, "[flower] is missing"),
+            (text.replace(listen, its_listen), PASSED, 1, f"listens on {its_listen} already"),
+        ):
+            configuration.write_text(changed)
 
-    done = run(
-        own_command("flower"),
-        env=environment | ({"FLOWER_TEST_PASSWORD": password} if password else {}),
-    )
+            done = run(own_command("flower"), env=environment | password)
 
-    assert done.returncode == 2
-    assert said in done.stderr.decode()
-    assert b"Traceback" not in done.stderr
+            assert done.returncode == code, done.stderr
+            assert said in (done.stdout + done.stderr).decode()
+            assert b"Traceback" not in done.stdout + done.stderr
 
 
 class FlowerClient:
     """Knows the password and what Flower registers."""
 
     def __init__(self, configuration):
-        settings = load_settings(configuration, environ={"FLOWER_TEST_PASSWORD": PASSWORD})
-        url = f"http://{settings.flower.listen}"
-        self.http = httpx.Client(base_url=url, trust_env=False, auth=("ops", PASSWORD))
-        until(lambda: answers(self.http))
+        settings = load_settings(configuration, environ=PASSED)
+        self.url = f"http://{settings.flower.listen}"
+        self.http = httpx.Client(base_url=self.url, trust_env=False, auth=("ops", PASSWORD))
+        until(lambda: answers(f"{self.url}/healthcheck"))
 
     def __enter__(self):
         return self
@@ -237,7 +213,9 @@ for one in handlers:
 ACTIONS = ("shutdown", "grow", "cancel-consumer", "add-consumer", "revoke", "rate-limit", "abort")
 
 
-def test_nobody_can_act_with_flower_unless_it_is_settings_text(configuration, redis_url):
+@contextmanager
+def beside_a_worker(configuration, redis_url):
+    """Yield Flower's client, a worker and its name, once Flower knows the worker."""
     with (
         running(configuration, "worker", "--concurrency=2") as worker,
         running(configuration, "flower"),
@@ -246,6 +224,11 @@ def test_nobody_can_act_with_flower_unless_it_is_settings_text(configuration, re
     ):
         until(lambda: read_processes(client))
         (name,) = until(lambda: list(flower.http.get("/api/workers?refresh=1").json()))
+        yield flower, worker, name
+
+
+def test_nobody_can_act_with_flower_unless_it_is_configured(configuration, redis_url):
+    with beside_a_worker(configuration, redis_url) as (flower, worker, name):
         routes = flower.routes()
         for action in ACTIONS:
             assert any(action in route for route in routes)
@@ -264,15 +247,7 @@ def test_nobody_can_act_with_flower_unless_it_is_settings_text(configuration, re
 @pytest.mark.nightly
 def test_with_actions_flower_stops_workers_and_still_starts_no_task(configuration, redis_url):
     configuration.write_text(configuration.read_text() + "actions = true\n")
-    with (
-        running(configuration, "worker", "--concurrency=2") as worker,
-        running(configuration, "flower"),
-        connect(redis_url) as client,
-        FlowerClient(configuration) as flower,
-    ):
-        until(lambda: read_processes(client))
-        (name,) = until(lambda: list(flower.http.get("/api/workers?refresh=1").json()))
-
+    with beside_a_worker(configuration, redis_url) as (flower, worker, name):
         for way in ("apply", "async-apply", "send-task"):
             assert flower.post(f"/api/task/{way}/(.+)", "segrelay.drain") == 403
         assert flower.post("/api/worker/shutdown/(.+)", name) == 200
