@@ -1,19 +1,18 @@
 """Watched places with a running worker: each new file is delivered, whatever breaks in between."""
 
 import gzip
-from contextlib import suppress
-from pathlib import Path
 
 import orjson
 import pytest
 
+from segrelay.producer.backfill.jobs import read_watch
+from tests.child_processes import command_of, lives, with_descendants
 from tests.configuration import table
-from tests.journeys.play import Rig, start_worker, stop_worker
-from tests.nightly import amount
+from tests.journeys.play import Rig, start_worker, status_of, stop_worker
 from tests.s3 import BUCKET, s3_bucket
 from tests.waiting import until
 
-PEOPLE = amount(8_000, nightly=60_000)
+PEOPLE = 60_000
 HIGH_WATER = 1_500
 OPTIONS = {"audience": "vip", "as_of": "file", "every": "1s", "settle": "500ms"}
 FOLDER = table("backfill.watch.drop", source="incoming/", **OPTIONS)
@@ -45,19 +44,8 @@ def people(first, count):
     return [f"person{number}@example.com" for number in range(first, first + count)]
 
 
-def watch(rig, name):
-    (row,) = (row for row in documents(rig, "watch") if row["name"] == name)
-    return row
-
-
-def documents(rig, *arguments):
-    answer = rig.command("backfill", *arguments, "--json")
-    assert answer.returncode == 0, answer.stderr.decode()
-    return orjson.loads(answer.stdout)
-
-
 def jobs(rig):
-    return {row["job"]: row for row in documents(rig, "status")}
+    return status_of(rig)["jobs"]
 
 
 def job_of(rig):
@@ -69,7 +57,7 @@ def job_of(rig):
 
 def looked(rig, name):
     """Wait until a watch has looked for the first time."""
-    until(lambda: watch(rig, name)["looked_ms"], 60)
+    until(lambda: read_watch(rig.client, name).looked_ms, 60)
 
 
 def held(rig, emails):
@@ -92,7 +80,7 @@ def test_new_files_of_a_folder_and_a_bucket_are_delivered(s3, tmp_path):
         until(lambda: held(rig, people(0, 25)), 60)
 
         assert [row["state"] for row in jobs(rig).values()] == ["done"] * 3
-        assert (watch(rig, "drop")["existing"], watch(rig, "bucket")["existing"]) == (1, 1)
+        assert [read_watch(rig.client, name).existing for name in ("drop", "bucket")] == [1, 1]
         code, _ = stop_worker(worker)
         assert code == 0
 
@@ -106,19 +94,14 @@ def test_a_reader_ends_with_its_worker(tmp_path):
         rig.command("pause", "insider", "--why", "so that the reader has to wait")
         put(rig, "a.json", people(0, PEOPLE))
         until(lambda: job_of(rig).get("accepted", 0) >= HIGH_WATER, 90)
-        until(lambda: job_of(rig)["state"] == "reading" and len(readers(rig)) == 1)
+        (reader,) = until(lambda: job_of(rig)["state"] == "reading" and readers(worker))
 
         stop_worker(worker)
 
         until(lambda: job_of(rig)["state"] == "interrupted", 30)
-        until(lambda: not readers(rig), 30)
+        until(lambda: not lives(reader), 30)
 
 
-def readers(rig):
-    """Return the ids of the processes that read jobs of this rig."""
-    name = str(rig.settings.source).encode()
-    lines = {}
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            lines[path.parent.name] = path.read_bytes()
-    return {pid for pid, line in lines.items() if name in line and b"backfill.reading" in line}
+def readers(worker):
+    """Return the ids of the processes of a worker that read jobs."""
+    return {pid for pid in with_descendants(worker.pid) if b"backfill.reading" in command_of(pid)}
