@@ -82,31 +82,29 @@ def test_tests_use_values_and_proved_fakes_never_patches() -> None:
     assert [p.name for p, text in texts.items() if any(w in text for w in (*words, always))] == []
 
 
-def test_keys_have_one_home() -> None:
-    """No module but `keys.py` puts a key of Redis together."""
-    pattern = re.compile(r'f?"(\{\{?segrelay\}|\{\{?quarantine|\{\{?gate:)')
-    home = ROOT / "worker/contract/keys.py"
+HOMES = {
+    "keys of Redis": (
+        r'f?"(\{\{?segrelay\}|\{\{?quarantine|\{\{?gate:)',
+        {"worker/contract/keys.py"},
+    ),
+    "cursors": (r"\.(scan_iter|hscan|hscan_iter|sscan|zscan)\(|client\.scan\(", set()),
+    "the default list of audiences": (
+        "lytics_computed_attr",  # the sandbox is apart; `test_apart.py` compares both
+        {"worker/contract/settings/sections.py", "sandbox/settings.py"},
+    ),
+    "Lua": (r"redis\.call\(", set()),
+    "the loading of Lua": (r"\.lua['\"]", {"worker/contract/redis/scripts.py"}),
+}
+"""For each thing that only some modules write down, its pattern and these modules."""
 
-    assert [p.name for p in sources() if p != home and pattern.search(p.read_text())] == []
 
+@pytest.mark.parametrize(("pattern", "homes"), HOMES.values(), ids=HOMES)
+def test_what_has_a_home_stands_nowhere_else(pattern: str, homes: set[str]) -> None:
+    found = {
+        str(path.relative_to(ROOT)) for path in sources() if re.search(pattern, path.read_text())
+    }
 
-def test_cursors_have_one_home() -> None:
-    calls = (".scan_iter(", ".hscan(", ".hscan_iter(", "client.scan(", ".sscan(", ".zscan(")
-
-    found = [p for p in sources() if any(call in p.read_text() for call in calls)]
-
-    assert found == []
-
-
-def test_the_default_list_of_audiences_has_one_home() -> None:
-    homes = [
-        ROOT / "worker/contract/settings/sections.py",
-        ROOT / "sandbox/settings.py",  # a service of its own; `test_apart.py` compares both
-    ]
-
-    assert [
-        p.name for p in sources() if p not in homes and "lytics_computed_attr" in p.read_text()
-    ] == []
+    assert found == homes
 
 
 def test_nothing_names_a_path_of_a_machine_or_a_registry() -> None:
@@ -151,24 +149,6 @@ def test_every_lua_script_begins_with_a_legend() -> None:
         assert text.startswith("#!lua"), script.name
         legend = text.split("\n\n")[0] + text[:1500]
         assert "KEYS[1]" in legend or "--@keys " in text, script.name
-
-
-def test_lua_stands_in_files_of_its_own() -> None:
-    folders = ("worker", "producer", "ops")
-    modules = [p for p in tracked(".py") if p.relative_to(ROOT).parts[0] in folders]
-
-    assert [p.name for p in modules if "redis.call(" in p.read_text()] == []
-
-
-LOADS_LUA = re.compile(r"\.lua['\"]")
-
-
-def test_lua_is_loaded_in_one_place() -> None:
-    loader = ROOT / "worker/contract/redis/scripts.py"
-    folders = ("worker", "producer", "ops")
-    modules = [p for p in tracked(".py") if p.relative_to(ROOT).parts[0] in folders]
-
-    assert [p.name for p in modules if LOADS_LUA.search(p.read_text()) and p != loader] == []
 
 
 @pytest.mark.parametrize("script", ["take", "ledger", "intent", "open", "settle", "release"])
