@@ -42,34 +42,25 @@ LEAVERS = "document.querySelectorAll('.people li').length"
 LETTERS = "document.querySelector('td[data-label=letters]')?.innerText"
 
 
-class Keys:
-    """A person who has no mouse."""
+class Person:
+    """A person at the console who has no mouse, with the failures that are staged meanwhile."""
 
-    def __init__(self, page):
-        self.page = page
+    def __init__(self, world, page):
+        self.world, self.page = world, page
+        self.acts = set()
+        self._numbers = itertools.count()
 
     def use(self, selector):
+        """Go to a link, a button or a field by Tab, and use it."""
         self.page.leaving()
         self.page.focus_on(selector)
         if not self.page.evaluate("document.activeElement.matches('input')"):
             self.page.press("Enter")
 
-    def open(self, letter):
-        self.page.leaving()
-        self.page.press("g", letter)
-
-
-class Person:
-    """A person at the console, with the failures that somebody stages meanwhile."""
-
-    def __init__(self, world, page, hand):
-        self.world, self.page, self.hand = world, page, hand
-        self.acts = set()
-        self._numbers = itertools.count()
-
     def open(self, letter, address):
         """Open a page of the menu."""
-        self.hand.open(letter)
+        self.page.leaving()
+        self.page.press("g", letter)
         self.page.until_at(address)
 
     def looks(self, letter, address, text):
@@ -100,7 +91,7 @@ class Person:
 
     def asks(self, selector):
         """Use a button that leads to the page of an act."""
-        self.hand.use(selector)
+        self.use(selector)
         self.page.until_at("/act?")
         self.acts |= set(parse_qs(urlsplit(self.page.path()).query)["act"])
 
@@ -108,9 +99,9 @@ class Person:
         """Use a button of an act, fill in its form, and wait for the end of the act."""
         self.asks(selector)
         for name, text in {"why": REASON, **fields}.items():
-            self.hand.use(f"main #{name}")
+            self.use(f"main #{name}")
             self.page.type(text)
-        self.hand.use("form.ask button")
+        self.use("form.ask button")
         said = self.page.until_over()
         assert "\ndone\n" in said.replace(" by ", "\n"), said
         return said
@@ -125,7 +116,7 @@ def person(tmp_path_factory):
         with ConsolePage(folder / "profile", world) as page:
             page.shape()
             page.go("/")
-            yield Person(world, page, Keys(page))
+            yield Person(world, page)
 
 
 def test_a_worker_that_is_missing(person):
@@ -177,7 +168,7 @@ def test_a_template_that_does_not_parse(person):
     path.write_text("{ users: [")
     until(lambda: person.enter(1) or "template refused" in person.names())
 
-    person.hand.use(".problems a[href='/status']")
+    person.use(".problems a[href='/status']")
     person.page.until_at("/status")
     assert "the file was changed and is broken" in person.page.text()
 
@@ -192,7 +183,7 @@ def test_dead_letters_are_replayed_once_their_cause_is_gone(person):
     person.finds("dead letters grow")
 
     person.world.sandbox.settings(failures=[])
-    person.hand.use(".problems a[href='/letters']")
+    person.use(".problems a[href='/letters']")
     person.page.until_at("/letters")
     assert "too_large" in person.page.text()
     person.mends("td a[href*='dlq+replay']")
@@ -223,7 +214,7 @@ def test_a_canary_that_waits(person):
 
     person.sees_the_end_of("job at canary")
     person.open("j", "/jobs")
-    person.hand.use("a[href='/jobs/first']")
+    person.use("a[href='/jobs/first']")
     until(lambda: "100 % settled" in person.page.text())
 
 
@@ -261,14 +252,14 @@ def test_a_sync_that_lytics_refuses(person):
     person.finds("sync fails")
 
     person.world.sandbox.settings(lytics={"error_shares": {}})
-    person.hand.use(".problems a[href='/jobs']")
+    person.use(".problems a[href='/jobs']")
     person.page.until_at("/jobs")
-    person.hand.use("a[href='/syncs/vips']")
+    person.use("a[href='/syncs/vips']")
     person.page.until_at("/syncs/vips")
     person.asks("main a[href*='sync+run']")
-    person.hand.use("main #why")
+    person.use("main #why")
     person.page.type(REASON)
-    person.hand.use("form.ask button")
+    person.use("form.ask button")
     person.page.until_over()
 
     person.sees_the_end_of("sync fails")
@@ -288,7 +279,7 @@ def test_a_sync_that_would_take_out_too_many(person):
     person.world.sandbox.post("lytics/moves", moves)
     person.finds("sync waits")
 
-    person.hand.use(".problems a[href='/syncs/vips']")
+    person.use(".problems a[href='/syncs/vips']")
     person.page.until_at("/syncs/vips")
     until(lambda: person.page.evaluate(LEAVERS) == 200 or person.page.go("/syncs/vips") != 200)
     assert "@" not in person.page.text()
@@ -307,7 +298,7 @@ def test_events_of_an_audience_that_gets_known(person):
     done = person.world.command("audience", "set", "a7", "newsletter")
     assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
 
-    person.hand.use(".problems a[href='/quarantine']")
+    person.use(".problems a[href='/quarantine']")
     person.page.until_at("/quarantine")
     said = person.mends("main a[href*='quarantine+replay']")
 

@@ -2,28 +2,27 @@
 
 import random
 from contextlib import closing
-from dataclasses import replace
 from itertools import cycle
 
 import pytest
 
-from segrelay.producer.publish import Publisher
-from segrelay.producer.sync.store import Phase, SyncStore
-from segrelay.producer.wakeups import SilentWaker
+from segrelay.producer.sync.store import Phase
 from segrelay.worker.batch.partition import Stop
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from segrelay.worker.node.runtime import Runtime
 from tests.integration.producer.sync_world import World, person
+from tests.interruptions import InterruptedRedis, Killed
 from tests.nightly import amount
 from tests.rig import SandboxProcess
 from tests.warm import WarmProcess
 
 DAYS = amount(6, nightly=50)
-PEOPLE = 400
+PEOPLE, MOST = 400, 12
+"""So few move at once that no sync waits for a word: a tenth of the members may be gone."""
 FAULTS = (
-    {"scan_ends_after_rows": 130},
     {"repeated_rows": 0.6},
+    {"scan_ends_after_rows": 130},
     {"hidden_rows": 0.01},
     {"error_shares": {"503": 0.1, "429": 0.1}},
     {"status_as_text": True},
@@ -35,42 +34,27 @@ CALM = {
 }  # fmt: skip
 
 
-class Crash(BaseException):
-    """The process is gone, wherever it was."""
+class FrailRedis(InterruptedRedis):
+    """A client whose process dies now and then, before or behind a trip."""
 
+    share, rng = 0.0, random.Random(9)
 
-class FrailStore(SyncStore):
-    """Its process dies now and then, before or behind a saving."""
+    def lived(self, call):
+        self.crash()
+        answer = call()
+        self.crash()
+        return answer
 
-    def __init__(self, client, name, settings, dies):
-        super().__init__(client, name, settings)
-        self._dies = dies
-
-    def save(self, run, *, ends=False):
-        self._dies()
-        super().save(run, ends=ends)
-        self._dies()
-
-
-class FrailPublisher(Publisher):
-    """Its process dies now and then, before or behind a write."""
-
-    def __init__(self, client, settings, dies):
-        super().__init__(client, settings, waker=SilentWaker())
-        self._dies = dies
-
-    def publish_members(self, *arguments):
-        self._dies()
-        published = super().publish_members(*arguments)
-        self._dies()
-        return published
+    def crash(self):
+        if self.rng.random() < self.share:
+            raise Killed
 
 
 class Life:
     """Days of an audience, of its sync, and of those who deliver."""
 
-    def __init__(self, world, seed):
-        self.world = world
+    def __init__(self, world, frail, seed):
+        self.world, self.frail = world, frail
         self.rng = random.Random(seed)
         self.faults = cycle(FAULTS)
         self.inside = set()
@@ -85,45 +69,40 @@ class Life:
 
     def run(self, crash_share):
         """Do a run in small steps, some of which die; returns how it ended."""
-        syncing, forced = self._syncing(crash_share), True
+        self.frail.client.share = crash_share
+        syncing, forced = None, True
         for _ in range(500):
             try:
+                syncing = syncing or self.frail.syncing(sleep=lambda _: None)
                 step = syncing.step(forced=forced, is_over=lambda: self.rng.random() < 0.7)
-            except Crash:
+            except Killed:
                 self.crashes += 1
                 self.world.client.hdel("{sync:vip}", "lock", "until")
                 if self.rng.random() < 0.3:
                     self.move(4)
-                syncing = self._syncing(crash_share)
+                syncing = None
                 continue
             forced = False
             if not (step.more or step.wait_seconds):
-                return syncing.store.peek().phase
+                return self.world.syncing().store.peek().phase
         raise AssertionError("the run does not end")
-
-    def _syncing(self, crash_share):
-        def dies():
-            if self.rng.random() < crash_share:
-                raise Crash
-
-        client, settings = self.world.client, self.world.settings
-        return replace(
-            self.world.syncing(sleep=lambda _: None),
-            store=FrailStore(client, "vip", settings.redis, dies),
-            publisher=FrailPublisher(client, settings, dies),
-        )
 
     def faulty_run(self):
         self.world.switch(**next(self.faults))
-        phase = self.run(crash_share=0.08)
+        phase = self.run(crash_share=0.02)
         self.doubts += phase is Phase.CONFIRM
         self.world.switch(**CALM)
 
 
 @pytest.fixture
-def world(tmp_path, redis_url):
-    with SandboxProcess(launch=WarmProcess) as sandbox, closing(connect(redis_url)) as client:
-        yield World(tmp_path, redis_url, sandbox, client)
+def worlds(tmp_path, redis_url):
+    """Yield a world, and another one of the same Redis in which a process dies now and then."""
+    with (
+        SandboxProcess(launch=WarmProcess) as sandbox,
+        closing(connect(redis_url)) as client,
+        closing(FrailRedis.from_url(redis_url, protocol=2)) as frail,
+    ):
+        yield [World(tmp_path, redis_url, sandbox, each) for each in (client, frail)]
 
 
 def drained(world, runtime):
@@ -138,17 +117,18 @@ def drained(world, runtime):
     raise AssertionError("it does not become empty")
 
 
-def test_every_day_ends_with_insider_equal_to_the_source(world):
-    life = Life(world, seed=8)
+def test_every_day_ends_with_insider_equal_to_the_source(worlds):
+    world, _ = worlds
+    life = Life(*worlds, seed=8)
     life.inside = set(range(0, PEOPLE, 2))
     world.people(*(person(n, *(["vip"] if n in life.inside else [])) for n in range(PEOPLE)))
     runtime = Runtime(world.settings)
     try:
         for day in range(DAYS):
-            life.move(25)
+            life.move(MOST)
             if day % 5 != 4:  # else the sync is paused until the evening
                 life.faulty_run()
-                life.move(25)
+                life.move(MOST)
             assert life.run(crash_share=0.0) is Phase.IDLE, day
             drained(world, runtime)
 
