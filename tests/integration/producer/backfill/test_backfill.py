@@ -172,18 +172,16 @@ def test_a_file_of_which_no_row_can_be_read_leaves_no_job_behind(
 
 def test_a_redis_that_was_away_for_a_moment_does_not_end_a_backfill(tmp_path: Path) -> None:
     relay = Relay(tmp_path, "embedded")
-    source = str(relay.people(CROWD, pad=1_600))
-    reading = relay.start("start", source, *NAMED, stderr=subprocess.PIPE)
+    reading = relay.start("start", str(relay.people(CROWD, pad=1_600)), *NAMED)
     _until_it_has_read_more(relay)
 
     found = embedded.find(relay.data_dir)
     assert found is not None
     os.kill(found.pid, signal.SIGKILL)
-    until(lambda: b"waiting" in reading.stderr.readline() or reading.poll() is not None)
+    time.sleep(1)  # it does not always say that Redis is away: it may wait for those who publish
     embedded.ensure_running(relay.data_dir, wait_seconds=30)
 
-    _, said = reading.communicate(timeout=120)
-    assert reading.returncode == 0, said
+    assert reading.wait(120) == 0
     emails = relay.published("j")
     embedded.stop(relay.data_dir)
     assert len(emails) == len(set(emails)) == CROWD
