@@ -3,7 +3,6 @@
 import orjson
 import pytest
 
-from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.errors import UsageWrong
 from tests.integration.ops.relay import READS_ID, payload
 
@@ -42,8 +41,10 @@ def emails(dlq, *filters):
 
 
 @pytest.mark.usefixtures("dead")
-def test_letters_are_listed_the_newest_death_first_page_by_page(dlq):
+def test_letters_are_listed_the_newest_death_first_page_by_page_and_filters_narrow_the_list(dlq):
     dead_letters = listed(dlq)
+    causes = orjson.loads(dlq("causes", "--json").stdout)
+    refused = next(cause for cause in causes if cause["reason"] == "refused")
 
     assert [one["reason"] for one in dead_letters] == ["template_error", "refused", "refused"]
     assert {one["audience"] for one in dead_letters} == {"vip", "gold"}
@@ -51,13 +52,6 @@ def test_letters_are_listed_the_newest_death_first_page_by_page(dlq):
     assert "--page 2" not in dlq("list", "--limit", "3").stdout
     pages = [listed(dlq, "--limit", "2", "--page", page) for page in (1, 2)]
     assert pages == [dead_letters[:2], dead_letters[2:]]
-
-
-@pytest.mark.usefixtures("dead")
-def test_filters_narrow_the_list(dlq):
-    causes = orjson.loads(dlq("causes", "--json").stdout)
-    refused = next(cause for cause in causes if cause["reason"] == "refused")
-
     assert emails(dlq, "--audience", "gold") == {"ben@example.com"}
     assert emails(dlq, "--reason", "template_error") == {"cleo@example.com"}
     assert emails(dlq, "--cause", refused["cause"]) == {"ann@example.com", "ben@example.com"}
@@ -70,7 +64,7 @@ def test_filters_narrow_the_list(dlq):
 
 
 @pytest.mark.usefixtures("dead")
-def test_profile_fields_are_masked_unless_revealed(dlq):
+def test_a_letter_tells_all_that_is_known_and_masks_profile_fields_unless_they_are_revealed(dlq):
     for dead_letter in listed(dlq):
         hidden = (
             dlq("show", dead_letter["id"]).stdout + dlq("show", dead_letter["id"], "--json").stdout
@@ -82,14 +76,8 @@ def test_profile_fields_are_masked_unless_revealed(dlq):
         assert MASK in hidden
         assert "example.com" in revealed
     assert "example.com" not in dlq("list").stdout + dlq("list", "--json").stdout
-
-
-@pytest.mark.usefixtures("dead")
-def test_a_letter_tells_all_that_is_known(dlq):
     dead_letter = next(one for one in listed(dlq) if one["reason"] == "refused")
-
-    assert dead_letter["status"] == 200
-    assert dead_letter["attempts"] == 1
+    assert (dead_letter["status"], dead_letter["attempts"]) == (200, 1)
     assert len(dead_letter["template"]) == 12
     assert dead_letter["time"].endswith("Z")
     assert dead_letter["first_at_ms"] <= dead_letter["last_at_ms"]
@@ -97,7 +85,7 @@ def test_a_letter_tells_all_that_is_known(dlq):
 
 
 @pytest.mark.usefixtures("dead")
-def test_causes_group_and_count_and_name_the_line_of_the_template(dlq):
+def test_causes_group_and_count_name_the_line_of_the_template_and_a_sample_that_is_there(dlq):
     refused, failed = causes = orjson.loads(dlq("causes", "--json").stdout)
 
     assert [(one["reason"], one["count"]) for one in causes] == [
@@ -105,7 +93,6 @@ def test_causes_group_and_count_and_name_the_line_of_the_template(dlq):
         ("template_error", 1),
     ]
     assert {one["sample"] for one in causes} <= {one["id"] for one in listed(dlq)}
-
     assert failed["location"].startswith("enter.jsonnet:")
     assert refused["location"] == "enter.jsonnet"
     assert failed["location"] in dlq("causes").stdout
@@ -115,30 +102,29 @@ def test_causes_group_and_count_and_name_the_line_of_the_template(dlq):
         in shown
     )
     assert f"→ segrelay template render enter.jsonnet {failed['sample']} --explain\n" in shown
-
-
-@pytest.mark.usefixtures("dead")
-def test_the_sample_of_a_cause_is_one_that_is_there(dlq):
-    sample = orjson.loads(dlq("causes", "--json").stdout)[0]["sample"]
-
-    dlq("discard", sample, "--yes")
-
+    dlq("discard", refused["sample"], "--yes")
     left = orjson.loads(dlq("causes", "--json").stdout)
     assert len(left) == 2
     assert {cause["sample"] for cause in left} == {one["id"] for one in listed(dlq)}
 
 
-def test_a_replay_goes_through_the_backfill_lane_and_is_delivered(dead, dlq, sandbox):
+def test_a_replay_is_atomic_happens_once_and_is_delivered_through_the_backfill_lane(
+    dead, dlq, sandbox
+):
     sandbox.settings(poison="")
-    before = {one["id"]: one["time"] for one in listed(dlq)}
+    ids = [one["id"] for one in listed(dlq)]
 
-    answer = orjson.loads(dlq("replay", "--all", "--yes", "--json").stdout)
+    answer = orjson.loads(dlq("replay", "--all", "--at-most", "3", "--yes", "--json").stdout)
 
     assert answer == {"replayed": 3, "left_out": {}}
     found = dead.status()
     assert (found["dead"], found["waiting"], found["dead_by_reason"]) == (0, 3, {})
     assert dead.streams() == {"backfill|vip-enter"}
-    assert len(before) == 3
+    with pytest.raises(UsageWrong, match=f"There is no letter {ids[0]}"):
+        dlq("replay", *ids, "--yes", "--json")
+    for at in dead.partitions():
+        assert dead.client.hlen(at.dead_letters) + dead.client.zcard(at.dead_letter_times) == 0
+    assert dead.status()["waiting"] == 3
 
     dead.drain()
 
@@ -190,33 +176,25 @@ def test_a_sandbox_run_says_what_would_pass_and_changes_nothing(dead, dlq):
     assert "3 would be dead" in dlq("replay", "--dry-run").stdout
 
 
-def test_where_nobody_can_be_asked_and_in_a_dry_run_nothing_is_done(dead, dlq):
-    for command in (("replay", "--all"), ("discard", "--all")):
+def test_nothing_is_done_that_nobody_agreed_to_or_in_a_dry_run_and_what_is_discarded_is_counted(
+    dead, dlq
+):
+    for command in ("replay", "discard"):
         with pytest.raises(UsageWrong, match=r"3 letters.*--yes agrees"):
-            dlq(*command)
+            dlq(command, "--all")
+        with pytest.raises(UsageWrong, match="It would be 3 letters, more than the 2 of --at-most"):
+            dlq(command, "--all", "--at-most", "2", "--yes")
+    with pytest.raises(UsageWrong, match="Name ids"):
+        dlq("discard", "--yes")
     assert "2 letters would be" in dlq("discard", "--reason", "refused", "--dry-run").stdout
     assert dead.status()["dead"] == 3
 
+    answer = dlq("discard", "--reason", "refused", "--at-most", "2", "--yes", "--json")
 
-@pytest.mark.parametrize("command", ["discard", "replay"])
-def test_nothing_is_done_if_it_is_more_than_was_agreed(dead, dlq, command):
-    with pytest.raises(UsageWrong, match="It would be 3 letters, more than the 2 of --at-most"):
-        dlq(command, "--all", "--at-most", "2", "--yes")
-    assert dead.status()["dead"] == 3
-
-    dlq(command, "--all", "--at-most", "3", "--yes")
-    assert dead.status()["dead"] == 0
-
-
-def test_discarded_letters_are_counted_as_discarded(dead, dlq):
-    answer = orjson.loads(dlq("discard", "--reason", "refused", "--yes", "--json").stdout)
-
-    assert answer == {"discarded": 2}
+    assert orjson.loads(answer.stdout) == {"discarded": 2}
     found = dead.status()
     assert (found["dead"], found["discarded"], found["delivered"]) == (1, 2, 1)
     assert [one["reason"] for one in listed(dlq)] == ["template_error"]
-    with pytest.raises(UsageWrong, match="Name ids"):
-        dlq("discard", "--yes")
 
 
 @pytest.mark.usefixtures("dead")
@@ -250,51 +228,28 @@ def test_a_jobs_letter_goes_back_into_its_job(relay, dlq, sandbox):
     assert relay.status()["jobs"]["load"]["delivered"] == 1
 
 
-def test_a_replay_is_atomic_and_happens_once(dead, dlq):
-    ids = [one["id"] for one in listed(dlq)]
-    dlq("replay", *ids, "--yes")
-
-    with pytest.raises(UsageWrong, match=f"There is no letter {ids[0]}"):
-        dlq("replay", *ids, "--yes", "--json")
-
-    kept = [
-        dead.client.hlen(PartitionKeys("insider", number).dead_letters)
-        + dead.client.zcard(PartitionKeys("insider", number).dead_letter_times)
-        for number in range(4)
-    ]
-    assert kept == [0, 0, 0, 0]
-    assert dead.status()["waiting"] == 3
-
-
-def test_a_letter_whose_profile_is_no_json_is_listed_and_discarded(relay, dlq):
-    relay.publish(payload("ann@example.com"))
-    relay.spoil_profiles()
-    relay.drain()
-
-    (dead_letter,) = listed(dlq)
-    left_out = orjson.loads(dlq("replay", "--all", "--yes", "--json").stdout)
-    dlq("discard", dead_letter["id"], "--yes")
-
-    assert dead_letter["trigger"] == "vip-enter"
-    assert left_out == {"replayed": 0, "left_out": {"unreadable": 1}}
-    assert relay.status()["discarded"] == 1
-    assert relay.status()["triggers"]["vip-enter"]["dead"] == 0
-
-
-def test_a_letter_that_cannot_be_read_goes_back_byte_for_byte_if_it_is_named(relay, dlq):
+def test_a_letter_that_cannot_be_read_is_listed_discarded_and_if_named_replayed_byte_for_byte(
+    relay, dlq
+):
     relay.publish(payload("ann@example.com"))
     relay.spoil_profiles()
     (before,) = relay.entries()
     relay.drain()
     (dead_letter,) = listed(dlq, "--reveal")
-    assert dead_letter["entry"]
 
+    left_out = orjson.loads(dlq("replay", "--all", "--yes", "--json").stdout)
     previewed = dlq("replay", dead_letter["id"], "--dry-run", "--json")
     replayed = orjson.loads(dlq("replay", dead_letter["id"], "--yes", "--json").stdout)
 
+    assert (dead_letter["trigger"], bool(dead_letter["entry"])) == ("vip-enter", True)
+    assert left_out == {"replayed": 0, "left_out": {"unreadable": 1}}
     assert previewed.exit_code == 0
     assert replayed == {"replayed": 1, "left_out": {}}
     assert relay.entries() == [before]
+    relay.drain()
+    dlq("discard", listed(dlq)[0]["id"], "--yes")
+    found = relay.status()
+    assert (found["discarded"], found["triggers"]["vip-enter"]["dead"]) == (1, 0)
 
 
 def test_a_letter_that_died_for_want_of_an_id_is_delivered_once_the_id_is_known(dlq, call, relay):
