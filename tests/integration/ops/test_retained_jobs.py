@@ -10,7 +10,14 @@ from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.errors import UsageWrong
 from tests.configuration import table
 from tests.integration.ops.relay import EXIT, started
-from tests.integration.ops.test_retention import DAY_MS, stand_still, step
+from tests.integration.ops.test_retention import (
+    DAY_MS,
+    aged,
+    letters,
+    refused,
+    stand_still,
+    step,
+)
 from tests.interruptions import Case, interrupted_anywhere
 from tests.nightly import amount
 
@@ -63,9 +70,9 @@ def jobs(relay, call, tmp_path):
     return Jobs(relay, call, tmp_path)
 
 
-def sums(relay):
+def sums(relay, *kinds):
     status = relay.status()
-    return {kind: status[kind] for kind in COUNTS}
+    return {kind: status[kind] for kind in kinds or COUNTS}
 
 
 def forgotten(relay):
@@ -75,23 +82,23 @@ def forgotten(relay):
 def test_a_backfill_that_ended_before_the_history_is_forgotten_and_the_sums_stay(jobs, relay):
     jobs.read("old", "ann", "bob", days=31)
     jobs.read("young", "cid", days=29)
+    relay.client.sadd(keys.JOBS, "nobody")  # whoever made or forgot that one was killed
     before = sums(relay)
 
+    stand_still(relay)
+    relay.configure(EXIT + table("retention", history="0s"))
+    assert step(relay) == ["dropped: nothing"], "the history is kept for ever"
+    assert relay.status()["jobs"]["old"]["delivered"] == 2
+    relay.configure(EXIT + table("retention"))
+    relay.client.delete(keys.RETENTION)
     lines = step(relay)
 
     assert lines == ["dropped: 1 backfills"]
     assert jobs.left("old") == []
+    assert jobs.store.names() == ["young"]
     assert sums(relay) == before
     assert relay.status()["jobs"].keys() == {"young"}
     assert forgotten(relay) == ["backfill old"]
-
-
-def test_a_backfill_is_kept_for_ever_where_the_history_is(jobs, relay):
-    relay.configure(EXIT + table("retention", history="0s"))
-    jobs.read("old", "ann", days=3_000)
-
-    assert step(relay) == ["dropped: nothing"]
-    assert relay.status()["jobs"]["old"]["delivered"] == 1
 
 
 PAUSED = '{"reason": "wait", "by": "ann", "at": "2026-01-01T00:00:00+00:00"}'
@@ -150,14 +157,6 @@ def test_a_backfill_with_a_dead_letter_is_kept_until_that_is_gone(jobs, relay, s
     assert jobs.left("old") == []
 
 
-def test_a_step_that_lost_its_time_forgets_no_backfill(jobs, relay):
-    jobs.read("old", "ann", days=31)
-
-    stand_still(relay)
-
-    assert relay.status()["jobs"]["old"]["delivered"] == 1
-
-
 def test_a_file_is_read_again_under_the_name_of_a_backfill_that_was_forgotten(jobs, relay, call):
     """Where its readers were is kept for longer, and is not that of the new one."""
     jobs.read("vip", "ann", "bob", days=31, job="", file="people")
@@ -178,6 +177,7 @@ def test_a_file_is_read_again_under_the_name_of_a_backfill_that_was_forgotten(jo
 def test_a_reader_of_an_aborted_backfill_that_was_forgotten_writes_nothing(jobs, relay):
     """It stood still all the time, and its epoch is refused in all partitions."""
     jobs.read("old", "ann", days=31)
+    jobs.read("young", "ann")
     client = relay.client
     jobs.store.stop("old", "aborted", relay.partitions())
     jobs.age("old", 31)
@@ -194,25 +194,7 @@ def test_a_reader_of_an_aborted_backfill_that_was_forgotten_writes_nothing(jobs,
         assert client.hget(at.jobs, "old|epoch")
         jobs.store.reopen(at, now + DAY_MS)
         assert not client.hget(at.jobs, "old|epoch")
-
-
-def test_partitions_stay_closed_to_backfills_that_are_there(jobs, relay):
-    jobs.read("young", "ann")
-    now = int(relay.client.time()[0]) * 1_000
-
-    for at in relay.partitions():
-        jobs.store.reopen(at, now + DAY_MS)
-
-    assert all(relay.client.hget(at.jobs, "young|epoch") for at in relay.partitions())
-
-
-def test_a_name_without_a_backfill_is_removed(jobs, relay):
-    """The process that made or forgot the backfill was killed."""
-    relay.client.sadd(keys.JOBS, "nobody")
-
-    step(relay)
-
-    assert jobs.store.names() == []
+        assert client.hget(at.jobs, "young|epoch"), "that backfill is there"
 
 
 def test_another_backfill_of_the_name_is_not_forgotten_by_who_stood_still(jobs, relay):
@@ -244,22 +226,26 @@ def test_no_id_is_given_again_that_was_in_a_stream_of_a_forgotten_backfill(jobs,
 
 
 @pytest.fixture
-def due(jobs, relay):
-    """Three backfills that the next step forgets, and one that it leaves."""
+def due(jobs, relay, sandbox):
+    """Backfills, letters and records that the next step drops, and some that it leaves."""
     for number in range(3):
         jobs.read(f"old-{number}", f"p{number}", "ann", days=31)
     jobs.read("young", "bob", days=1)
-
-    before = sums(relay)
+    refused(relay, sandbox, 6)
+    aged(relay, 100)
+    refused(relay, sandbox, 4, first=6)
+    kept = ("accepted", "delivered", "skipped", "waiting")
+    before = sums(relay, *kept)
 
     def holds():
-        assert sums(relay) == before
+        assert sums(relay, *kept) == before
 
     return Case(
         lambda client: step(relay, client),
         lambda: (
-            before,
-            sums(relay),
+            sums(relay, *COUNTS, "quarantined"),
+            letters(relay),
+            sum(relay.client.xlen(partition.outcomes) for partition in relay.partitions()),
             relay.status()["jobs"].keys(),
             [jobs.left(f"old-{number}") for number in range(3)],
             forgotten(relay),

@@ -11,10 +11,7 @@ from segrelay.worker.contract import keys
 from tests.configuration import table
 from tests.integration.ops.outcomes.world import counts_of, rows_of
 from tests.integration.ops.relay import EXIT, payload
-from tests.interruptions import Case, interrupted_anywhere
-from tests.nightly import amount
 
-EVERY, TIMES = amount((4, 3), nightly=(1, 12))
 DAY_MS = 86_400_000
 QUARANTINE = (keys.quarantine("seen"), keys.quarantine("totals"), keys.quarantine("about"))
 
@@ -156,14 +153,6 @@ def test_nothing_goes_before_health_could_name_it(relay, sandbox, call, case):
     assert step(relay) != ["dropped: nothing"]
 
 
-@pytest.mark.parametrize("stored", [b"", b'{"seen_ms": "damaged'])
-def test_without_a_state_that_can_be_read_nothing_goes_unannounced(relay, sandbox, stored):
-    let_expire(relay, sandbox, 2)
-    relay.client.hset(keys.RETENTION, "state", stored)
-
-    assert step(relay) == ["dropped: nothing"]
-
-
 def test_what_is_kept_for_ever_is_neither_announced_nor_dropped(relay, sandbox, call):
     configured(relay, dead_letters="0s", quarantine="0s", history="0s")
     refused(relay, sandbox, 2)
@@ -175,32 +164,26 @@ def test_what_is_kept_for_ever_is_neither_announced_nor_dropped(relay, sandbox, 
     assert not {"letters_expire", "quarantine_expires"} & problems(call).keys()
 
 
-def test_a_record_that_comes_again_is_kept_anew(relay, sandbox):
+def test_a_record_that_comes_again_and_a_letter_that_died_anew_are_kept_anew(relay, sandbox, call):
     let_expire(relay, sandbox, 1)
     relay.publish(payload("q0@example.com", direction="change"))
-
-    step(relay)
-
-    assert relay.status()["quarantined"] == 1
-    assert letters(relay) == 0
-
-
-def test_a_letter_that_died_anew_is_kept_anew(relay, sandbox, call):
-    let_expire(relay, sandbox, 1)
     sandbox.settings(poison="poisoned", poison_status=200)
     assert call("dlq", "replay", "--all", "--yes").exit_code == 0
     relay.drain()
 
     step(relay)
 
-    assert letters(relay) == 1
-    assert relay.status()["discarded"] == 0
+    found = relay.status()
+    assert (letters(relay), found["quarantined"], found["discarded"]) == (1, 1, 0)
 
 
-def test_a_step_that_lost_its_time_drops_nothing(relay, sandbox):
+def test_without_a_state_that_can_be_read_or_without_time_a_step_drops_nothing(relay, sandbox):
     """The scripts look at the time: a worker that stood still may have an older configuration."""
     let_expire(relay, sandbox, 3)
 
+    for stored in (b"", b'{"seen_ms": "damaged'):
+        relay.client.hset(keys.RETENTION, "state", stored)
+        assert step(relay) == ["dropped: nothing"]
     stand_still(relay)
 
     assert (letters(relay), relay.status()["quarantined"]) == (3, 3)
@@ -250,25 +233,3 @@ def test_the_sweep_wakes_retention(relay):
 
     due = {job.task for job in RedisSchedule(relay.client, relay.settings).due()}
     assert "segrelay.retention" not in due
-
-
-@pytest.fixture
-def due(relay, sandbox):
-    """Letters and records that the next step drops, and as many that it leaves."""
-    configured(relay)
-    refused(relay, sandbox, 6)
-    aged(relay, 100)
-    refused(relay, sandbox, 4, first=6)
-    return Case(
-        lambda client: step(relay, client),
-        lambda: (
-            {k: relay.status()[k] for k in ("accepted", "dead", "discarded", "quarantined")},
-            letters(relay),
-            sum(relay.client.xlen(partition.outcomes) for partition in relay.partitions()),
-        ),
-        holds=relay.status,
-    )
-
-
-def test_a_step_that_is_killed_or_stands_still_anywhere_is_done_again(relay, redis_url, due):
-    interrupted_anywhere(relay.client, redis_url, due, every=EVERY, times=TIMES)
