@@ -2,21 +2,18 @@
 
 import re
 
-import pytest
-
 from tests.integration.ops.console.conftest import PROXY, browser_at
 from tests.integration.ops.relay import payload
 from tests.journeys.console.world import words
 
 
-@pytest.fixture(autouse=True)
-def waiting(relay, call):
+def test_one_line_and_the_menu_tell_how_it_stands_and_buttons_are_for_those_who_may_use_them(
+    console, served, relay, call
+):
     relay.configure()
     call("pause", "vip-enter", "--why", "a test")
     relay.publish(payload("ann@example.com"), payload("ben@example.com", audience=""))
 
-
-def test_one_line_and_the_menu_tell_how_it_stands(console):
     page = console.get("/?span=week&of=trigger:vip-enter").text
 
     said = words(page)
@@ -24,20 +21,11 @@ def test_one_line_and_the_menu_tell_how_it_stands(console):
     assert "The last week of vip-enter" in said
     assert f"<title>({ill} ill) Now" in page
     assert f"Now {ill} A person Dead letters Quarantine 1 Waiting 1 Jobs" in said
-
-
-@pytest.mark.parametrize(
-    ("section", "acts"),
-    [
+    for section, acts in (
         ({}, set()),
         ({"proxy": PROXY | {"roles": ["viewer"]}}, {"discard"}),
         ({"proxy": PROXY | {"roles": ["operator"]}}, {"discard", "resume", "pause"}),
-    ],
-    ids=["read-only", "viewer", "operator"],
-)
-def test_a_button_is_shown_to_those_who_may_use_it(served, section, acts):
-    one = browser_at(served(**section))
-
-    pages = one.get("/").text + one.get("/waiting").text
-
-    assert set(re.findall(r"/act\?act=(\w+)", pages)) == acts
+    ):
+        one = browser_at(served(**section))
+        pages = one.get("/").text + one.get("/waiting").text
+        assert set(re.findall(r"/act\?act=(\w+)", pages)) == acts, section

@@ -73,7 +73,9 @@ CHOICES = ("cause=rare", "reason=too_large", "trigger=new-enter", "audience=new"
 
 
 @pytest.mark.usefixtures("killed")
-def test_three_letters_behind_all_others_are_on_the_first_page_of_their_filter(console):
+def test_three_letters_behind_all_others_are_on_the_first_page_of_their_filter_and_of_its_acts(
+    console,
+):
     for choice in CHOICES:
         page = console.get(f"/letters?{choice}").text
 
@@ -81,29 +83,20 @@ def test_three_letters_behind_all_others_are_on_the_first_page_of_their_filter(c
         assert "Look at older ones" not in page
         assert CAUSES.findall(page) == [("rare", "3")], choice
 
-
-@pytest.mark.usefixtures("killed")
-def test_an_act_says_how_many_it_takes_and_leads_back_to_the_filter(console):
     page = console.get("/letters?trigger=new-enter&reason=too_large").text
     act = console.get(unescape(re.search(r'href="(/act\?act=dlq\+discard[^"]+)"', page)[1])).text
-
-    said = words(act)
-    assert "It takes 3 letters" in said
-    assert 'href="/letters?trigger=new-enter&amp;reason=too_large"' in act
     which = unescape(re.search(r'href="([^"]+)">Which are they', act)[1])
-    assert console.get(which).text.count('href="/letters/insider.') == 3
-    many = words(console.get("/act", params={"act": "dlq discard", "trigger": "vip-enter"}).text)
-    assert "It takes more than 2,000 letters as of now" in many
-
-
-@pytest.mark.usefixtures("killed")
-def test_an_act_takes_the_letters_that_were_ticked(console):
-    page = console.get("/letters?cause=rare").text
     ticked = re.findall(r'name="ids" value="([^"]+)"', page)[:2]
 
-    act = words(console.get("/act", params={"act": "dlq discard", "ids": ticked}).text)
+    def act_on(command, **chosen):
+        return words(console.get("/act", params={"act": f"dlq {command}", **chosen}).text)
 
-    none = console.get("/act", params={"act": "dlq replay", "chosen": "1"})
-    assert "Nothing is chosen" in words(none.text)
-    assert "It takes 2 letters" in act
-    assert f"segrelay dlq discard --at-most=2 {' '.join(ticked)}" in act
+    assert "It takes 3 letters" in words(act)
+    assert 'href="/letters?trigger=new-enter&amp;reason=too_large"' in act
+    assert console.get(which).text.count('href="/letters/insider.') == 3
+    many = act_on("discard", trigger="vip-enter")
+    assert "It takes more than 2,000 letters as of now" in many
+    assert "Nothing is chosen" in act_on("replay", chosen="1")
+    said = act_on("discard", ids=ticked)
+    assert "It takes 2 letters" in said
+    assert f"segrelay dlq discard --at-most=2 {' '.join(ticked)}" in said

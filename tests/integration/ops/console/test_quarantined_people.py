@@ -1,44 +1,33 @@
 """People of whom only the quarantine knows."""
 
-import pytest
-
 from tests.integration.ops.console.conftest import PROXY, browser_at
 from tests.integration.ops.relay import payload
 from tests.journeys.console.world import words
 
 
-@pytest.fixture(autouse=True)
-def quarantined(relay):
+def test_whoever_stands_in_the_quarantine_has_a_page_and_only_a_revealer_finds_other_fields(
+    console, served, relay
+):
     relay.configure(triggers="")
     relay.publish(payload("ann@example.com", audience="typo", user_id="u-17"))
     relay.publish(payload("", user_id="u-18"))
 
+    def asked(typed, by=console):
+        return by.post("/people", data={"person": typed})
 
-def test_whoever_stands_in_the_quarantine_has_a_page(console):
-    found = console.post("/people", data={"person": "Ann@example.com"})
+    def page_of(typed):
+        return words(console.get(asked(typed).headers["location"]).text)
 
-    page = words(console.get(found.headers["location"]).text)
+    page = page_of("Ann@example.com")
 
     assert "Nothing is known" not in page
     assert "typo - quarantined" in page
     assert "The last event (of typo) came, and could not be placed" in page
     assert "ann@" not in page
-
-
-def test_whoever_has_no_identity_there_is_found_as_a_record(console):
-    found = console.post("/people", data={"person": "u-18"})
-
-    assert "no_identity" in words(console.get(found.headers["location"]).text)
-
-
-def test_only_a_revealer_finds_records_by_other_fields(console, served, relay):
+    assert "no_identity" in page_of("u-18"), "who has no identity is found as a record"
     relay.configure()
     relay.publish(payload("cat@example.com", user_id="u-19"))
     viewer = browser_at(served(proxy=PROXY | {"roles": ["viewer", "operator"]}))
-
-    def found(by, typed):
-        return by.post("/people", data={"person": typed}).status_code
-
-    assert (found(viewer, "u-18"), found(console, "u-18")) == (404, 303)
-    assert (found(viewer, "u-19"), found(console, "user_id:u-19")) == (404, 404)
-    assert found(viewer, "cat@example.com") == 303
+    assert (asked("u-18", viewer).status_code, asked("u-18").status_code) == (404, 303)
+    assert (asked("u-19", viewer).status_code, asked("user_id:u-19").status_code) == (404, 404)
+    assert asked("cat@example.com", viewer).status_code == 303

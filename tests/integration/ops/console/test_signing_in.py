@@ -115,34 +115,27 @@ def asked(application, receive, hosts=("127.0.0.1:8600",)):
     return sent
 
 
-def test_a_form_that_is_broken_off_writes_no_traceback(application):
-    async def receive():
+def test_a_form_that_is_broken_off_or_does_not_come_or_has_two_hosts_is_refused(application):
+    async def breaks_off():
         return {"type": "http.disconnect"}
 
-    with capture_logs() as lines:
-        asked(application, receive)
-
-    assert [line["event"] for line in lines] == ["console.form_broken_off"]
-
-
-def test_a_form_that_does_not_come_ends_its_connection(application):
-    async def receive():
+    async def does_not_come():
         await asyncio.sleep(60)
 
-    begun = time.monotonic()
-    start, *_ = asked(application, receive)
-
-    assert start["status"] == 408
-    assert (b"connection", b"close") in start["headers"]
-    assert time.monotonic() - begun < allowed(20)
-
-
-@pytest.mark.parametrize("hosts", [("evil.example", "127.0.0.1:8600"), ("127.0.0.1:8600", "x")])
-def test_of_two_hosts_neither_counts(application, hosts):
-    async def receive():
+    async def comes():
         return {"type": "http.request"}
 
-    assert asked(application, receive, hosts)[0]["status"] == 421
+    with capture_logs() as lines:
+        asked(application, breaks_off)
+    begun = time.monotonic()
+    start, *_ = asked(application, does_not_come)
+
+    assert [line["event"] for line in lines] == ["console.form_broken_off"]
+    assert start["status"] == 408
+    assert (b"connection", b"close") in start["headers"], "its connection ends"
+    assert time.monotonic() - begun < allowed(20)
+    for hosts in (("evil.example", "127.0.0.1:8600"), ("127.0.0.1:8600", "x")):
+        assert asked(application, comes, hosts)[0]["status"] == 421, "neither counts"
 
 
 def test_the_console_listens_for_others_only_with_users_whose_passwords_are_hashes(call):
