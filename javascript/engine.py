@@ -69,7 +69,7 @@ _STACK: Final = re.compile(r"\n {4}at .*\Z|\nundefined\Z", re.DOTALL)
 _ENDED: Final = re.compile(r"InternalError\b|null\Z")
 """The beginning of the errors after which a context is not used again: no time or no memory."""
 _LONE: Final = re.compile(rb"(?<!\\)((?:\\\\)*)\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
-"""Half of a character of two halves; QuickJS writes no other `\\u` of this kind."""
+"""The escape of a lone surrogate; QuickJS writes no other `\\u` of this kind."""
 _WORD: Final = re.compile(r"\w+")
 _SAYS: Final = frozenset(
     _WORD.findall(
@@ -300,7 +300,7 @@ class JavaScriptTemplate:
     """
 
     differences = 0
-    """It has no compiled form that could differ from an engine."""
+    """Always 0: there is no compiled form that could differ from an engine."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._file = bundle.files[bundle.root]

@@ -107,10 +107,10 @@ def usable(files: EmbeddedFiles) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        partition = error.filename or files.data_dir
+        path = error.filename or files.data_dir
         raise OperationsMustAct(
             f"redis.data_dir: {files.data_dir} can't be used for the embedded Redis:"
-            f" {partition}: {error.strerror}."
+            f" {path}: {error.strerror}."
         ) from error
 
 

@@ -230,7 +230,7 @@ def deal_with(
         relay: The connection and the options that the frame gives a command, which may ask.
         store: The store of the things.
         work: The work to do; where it takes nothing, there is no question and no act.
-        extent: The number that the person has agreed to.
+        extent: The options with the number that the person has agreed to.
         words: The question with a place for the things, and the word for what is done to each.
         arguments: The arguments of the act.
     """

@@ -31,7 +31,8 @@ class Backoff:
         tries_alone: The number of these that carried nothing else while others of its trigger went
             through.
         not_before_ms: The time until which it steps aside (Redis' clock).
-        successes: The number of deliveries that its trigger had made when it failed last.
+        successes: The number of deliveries that its trigger had made when it failed last; -1 = not
+            known.
         refusal: The reason why its body was refused last, with nobody else in the request; "" = it
             was not.
         edition: The `LoadedTrigger.edition` at its last failure; "" = not kept.
@@ -84,7 +85,7 @@ def delay_seconds(attempts: int, jitter: float) -> float:
 
     Args:
         attempts: The number of attempts that failed, from 1.
-        jitter: In [0, 1).
+        jitter: A random number in [0, 1).
     """
     ceiling = min(CAP_SECONDS, BASE_SECONDS * 2.0 ** min(attempts - 1, 16))
     return ceiling * jitter
@@ -124,7 +125,7 @@ def after_failure(
         users: The number of deliveries of the failed request.
         successes: The number of deliveries that the trigger has made up to now, over all workers.
         now_ms: The time by Redis' clock.
-        jitter: In [0, 1).
+        jitter: A random number in [0, 1).
         reason: The reason why it failed, for a person.
         others_are_taken: True if other deliveries of the trigger go through by the last answers,
             see `is_to_blame`.

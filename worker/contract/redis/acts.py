@@ -34,13 +34,13 @@ class Act:
         what: The command, e.g. `pause` or `dlq discard`.
         by: The person who did it.
         subject: The name of what it was done to; "" = all.
-        count: The number of things that it was done to.
+        count: The number of things that it was done to; None = it is not counted.
         reason: The reason that the person gave.
         arguments: The filters and choices of the command, masked.
         outcome: `done`, `begun`, or `broken off`.
         ends: The id of the entry about the act's begin, in the entry about its end; else "".
         at_ms: The time by Redis' clock; of an act of many steps, that of its begin.
-        key: Tells it from all other acts; "" = `note_act` makes one.
+        key: A text that tells the act from all others; "" = `carry_out` makes one.
     """
 
     what: str
