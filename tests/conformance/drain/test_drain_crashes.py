@@ -147,8 +147,8 @@ def test_a_worker_that_lost_its_lease_repairs_what_it_may_have_undone(
     async def others() -> None:
         await asyncio.sleep(11)
         await world.a_drain({})
-        world.put_now(event("ada", trigger=newer, at=9, padding="new", segments=["new", "vip"]))
-        world.put_now(event("ada", "far", at=5, padding="new"))
+        world.put(event("ada", trigger=newer, at=9, padding="new", segments=["new", "vip"]))
+        world.put(event("ada", "far", at=5, padding="new"))
         await asyncio.sleep(LATE_SECONDS)
         await world.a_drain({})
         await world.a_drain({})

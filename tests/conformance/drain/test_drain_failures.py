@@ -71,7 +71,7 @@ def test_a_failing_trigger_is_tried_with_one_person_until_that_one_goes_through(
     down = [True]
     world.put(*(event(f"p{n}", "vip", "exit") for n in range(300)))
     world.drain_until_nothing_is_left(seconds=100)
-    world.put_now(*(event(f"p{n}", "new") for n in range(300)))
+    world.put(*(event(f"p{n}", "new") for n in range(300)))
     world.drain_until_nothing_is_left(seconds=5)
 
     tried = [len(s.users) for s in world.sendings if s.url.endswith("delete")]

@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 
 from segrelay.worker.contract.words import Direction
-from segrelay.worker.core.gate import POLICY
-from segrelay.worker.core.verdicts import Failed
 from segrelay.worker.destinations.insider.api import InsiderApi
 from tests.conformance.drain.fake_insider import (
     UPSERT,
@@ -122,12 +120,7 @@ def test_a_trigger_that_waits_goes_alone_and_the_others_share(make_world) -> Non
 def test_a_breaker_that_one_trigger_opened_elsewhere_lets_the_others_share(make_world) -> None:
     world = sharing(make_world)
 
-    async def fail() -> None:
-        for _ in range(POLICY.failures):
-            send_time = await world.gate.book(kind="live", triggers=[BAD], horizon_seconds=1.0)
-            await world.gate.report(send_time, Failed("500"), delivered={})
-
-    world.run(fail())
+    world.run(world.fail_elsewhere(BAD))
     put_some(world)
 
     tally, _ = world.drain()
@@ -145,10 +138,9 @@ def test_a_breaker_that_opens_between_look_and_booking_parts_the_trigger_from_th
 
     async def fail_after_the_first_look(triggers: Any) -> Any:
         answer = await look(triggers)
+        if not looks:
+            await world.fail_elsewhere(BAD)
         looks.append(answer)
-        for _ in range(POLICY.failures if len(looks) == 1 else 0):
-            send_time = await world.gate.book(kind="live", triggers=[BAD], horizon_seconds=1.0)
-            await world.gate.report(send_time, Failed("500"), delivered={})
         return answer
 
     world.look = fail_after_the_first_look

@@ -4,28 +4,14 @@ import pytest
 
 from segrelay.worker.batch.partition import BATCH_ENTRIES, Hold
 from segrelay.worker.batch.read import PREVIEW_ENTRIES
-from segrelay.worker.core.gate import POLICY
-from segrelay.worker.core.verdicts import Failed
 from tests.conformance.drain.fake_insider import Reply, Sending, failed, taken
-from tests.conformance.drain.world import World, event, members
+from tests.conformance.drain.world import event, members
 
 BACKLOG = 2_200
 
 
 def exits_fail(sending: Sending) -> Reply:
     return failed(500) if sending.url.endswith("delete") else taken(sending)
-
-
-def open_the_breaker(world: World) -> None:
-    """Let it fail in other partitions."""
-
-    async def fail() -> None:
-        for _ in range(POLICY.failures):
-            send_time = await world.gate.book(kind="live", triggers=["exit"], horizon_seconds=1.0)
-            await world.gate.report(send_time, Failed("500"), delivered={})
-
-    world.run(fail())
-    assert world.gate_state() == "broken"
 
 
 @pytest.mark.parametrize("lane", ["live", "backfill"])
@@ -53,7 +39,7 @@ def test_a_failing_trigger_with_a_backlog_holds_up_no_other(make_world, lane: st
 
 def test_what_stands_behind_a_closed_gate_is_not_rendered_and_rings_nobody(make_world) -> None:
     world = make_world(exits_fail)
-    open_the_breaker(world)
+    world.run(world.fail_elsewhere("exit"))
     world.put(*(event(f"p{n}", "vip", "exit") for n in range(300)))
 
     assert world.drain()[1] == ""

@@ -28,7 +28,7 @@ def test_what_comes_while_a_drain_for_live_work_finds_nothing_is_delivered_by_it
     class Numbers(RedisNumbers):
         async def read(self) -> None:
             await super().read()
-            world.put_now(event("ada"))
+            world.put(event("ada"))
             assert at_once(world.partition().take()) is None, "whom its call woke is sent away"
 
     world.numbers = Numbers(world.redis)

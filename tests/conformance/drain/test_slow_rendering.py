@@ -1,6 +1,7 @@
 """What takes long to render is sent all the same, and live work does not wait for a backfill."""
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 
 from segrelay.worker.batch.render import RENDER_GROUP
@@ -9,9 +10,13 @@ from tests.conformance.drain.fake_insider import Reply, Sending, taken
 from tests.conformance.drain.world import World, event, members
 
 
-def call_live_soon(world: World) -> None:
-    """Let a live event of ada come 10 ms after the drain has begun."""
-    world.loop.call_later(0.01, lambda: world.put_now(event("ada")))
+def whenever_a_backfill_is_read(world: World, happens: Callable[[], None]) -> None:
+    class Read(set):
+        def update(self, names) -> None:
+            if any(name.startswith("backfill|") for name in names):
+                happens()
+
+    world.streams_read = Read()
 
 
 def test_a_backfill_is_rendered_no_further_when_live_work_comes(make_world) -> None:
@@ -36,7 +41,7 @@ def test_live_work_here_is_delivered_before_a_drain_ends_for_live_work_elsewhere
     world.render_seconds = 0.06
     world.live_waits_elsewhere = True
     world.put(*(event(f"p{n}", lane="backfill") for n in range(1_500)))
-    world.loop.call_later(0.05, lambda: world.put_now(event("ada")))
+    world.loop.call_later(0.05, lambda: world.put(event("ada")))
 
     tally, _ = world.drain()
 
@@ -48,13 +53,7 @@ def test_a_backfill_comes_on_though_live_work_comes_whenever_it_was_read(make_wo
     world = make_world()
     world.put(*(event(f"p{n}", lane="backfill") for n in range(300)))
     numbers = itertools.count()
-
-    class Read(set):
-        def update(self, names) -> None:
-            if any(name.startswith("backfill|") for name in names):
-                world.put_now(event(f"live{next(numbers)}"))
-
-    world.streams_read = Read()
+    whenever_a_backfill_is_read(world, lambda: world.put(event(f"live{next(numbers)}")))
 
     for _ in range(20):
         world.drain()
@@ -66,15 +65,8 @@ def test_live_work_that_came_while_a_backfill_was_read_waits_for_one_part_of_it(
     world = make_world()
     world.render_seconds = 0.01
     world.put(*(event(f"p{n}", lane="backfill") for n in range(900)))
-
-    class Read(set):
-        def update(self, names) -> None:
-            if any(name.startswith("backfill|") for name in names) and not came:
-                came.append("ada")
-                world.put_now(event("ada"))
-
-    came: list[str] = []
-    world.streams_read = Read()
+    coming = [event("ada")]
+    whenever_a_backfill_is_read(world, lambda: coming and world.put(coming.pop()))
 
     world.drain()
 
@@ -116,8 +108,7 @@ def test_one_request_of_a_backfill_is_answered_before_the_live_work_that_waits(m
     world.render_seconds = 0.03
     world.limits["in_flight"] = 1
     world.put(*(event(f"p{n}", lane="backfill") for n in range(1_500)))
-
-    call_live_soon(world)
+    world.loop.call_later(0.01, lambda: world.put(event("ada")))
 
     world.drain()
 
@@ -134,7 +125,7 @@ def test_a_live_event_of_a_person_whose_backfill_is_not_sent_yet_waits_for_it(ma
     world = make_world(answers_the_first_soon, api=replace(InsiderApi(), max_users=5))
     world.limits |= {"in_flight": 2, "slice_seconds": 60.0}
     world.put(*(event(f"p{n}", lane="backfill") for n in range(20)))
-    world.loop.call_later(0.5, lambda: world.put_now(event("p19", trigger="exit", at=2)))
+    world.loop.call_later(0.5, lambda: world.put(event("p19", trigger="exit", at=2)))
 
     world.drain_until_nothing_is_left()
 

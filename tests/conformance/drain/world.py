@@ -19,7 +19,6 @@ from typing import Any, Self
 import orjson
 
 from segrelay.jsonnet.rendered import Template
-from segrelay.worker.adapters.redis.gate import read_state
 from segrelay.worker.adapters.redis.shared_keys import RedisNumbers
 from segrelay.worker.batch.batch import Responses
 from segrelay.worker.batch.delivery import LoadedTrigger
@@ -36,7 +35,8 @@ from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.triggers import Scope, label
 from segrelay.worker.contract.words import Direction, kind_of_lane
-from segrelay.worker.core.gate import LaneKind
+from segrelay.worker.core.gate import POLICY, LaneKind
+from segrelay.worker.core.verdicts import Failed
 from segrelay.worker.destinations.api import Answer, NoAnswer, OutgoingRequest, ShapingRules
 from segrelay.worker.destinations.insider.api import InsiderApi
 from segrelay.worker.drain import run as run_drain
@@ -180,10 +180,7 @@ class World:
         self.load(trigger, edition)
 
     def put(self, *events: NewDelivery) -> None:
-        self.put_now(*events)
-
-    def put_now(self, *events: NewDelivery) -> None:
-        """Put while the loop is running: nothing is waited for."""
+        """Put at once, also while the loop is running: nothing is waited for."""
         at_once(self.partition().accept(events))
         self.sum_is_due = True
 
@@ -256,15 +253,18 @@ class World:
         stored = self.store.client.hgetall(gate_key(self.gate.gate_id))
         return {name.decode(): text.decode() for name, text in stored.items()}
 
-    def gate_state(self) -> str:
-        return read_state(self.client, self.gate.gate_id).state
-
     def due(self, *paused: str) -> str:
         """Return of which lane something may be done now, as a drain that ends says it."""
         partition = self.partition()
         labels = [label(name, edition) for name, edition in self.newest.items()]
         at_once(partition.take())
         return at_once(partition.release({}, paused, labels=labels)).wake
+
+    async def fail_elsewhere(self, trigger: str) -> None:
+        """Let a trigger fail in other partitions until it opens the breaker."""
+        for _ in range(POLICY.failures):
+            send_time = await self.gate.book(kind="live", triggers=[trigger], horizon_seconds=1.0)
+            await self.gate.report(send_time, Failed("500"), delivered={})
 
     def drain_of(self, process: Process, stop: Stop) -> Drain:
         partition = self.partition()

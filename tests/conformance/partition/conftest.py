@@ -37,7 +37,7 @@ class Bench:
 
     def partition(self, most_bytes: int = 1_000_000) -> RedisPartition:
         return RedisPartition(
-            AtOnce(self.client),  # type: ignore[arg-type]
+            AtOnce(self.client),
             self.keys,
             lease_seconds=LEASE_SECONDS,
             retention_seconds=RETENTION_SECONDS,
@@ -54,7 +54,7 @@ class Bench:
 
     def renew(self, holder: RedisPartition) -> bool:
         """Renew a lease as the thread of a drain does, and say whether it holds."""
-        lease = ThreadedLease(None, self.keys, holder.token, LEASE_SECONDS)  # type: ignore[arg-type]
+        lease = ThreadedLease(None, self.keys, holder.token, LEASE_SECONDS)
         lease.renew(self.client)
         return lease.is_valid()
 

@@ -1,37 +1,9 @@
 """The outcome log: the script that moves a count writes the rows, so the two never differ."""
 
 from segrelay.worker.batch.partition import Settlement
-from segrelay.worker.contract.words import Death, Skip
+from segrelay.worker.contract.words import Death
 from tests.conformance.partition.conftest import Bench, intent_of
 from tests.conformance.partition.steps import DEAD_LETTER, VIP, held_with, settle, settled, take
-
-
-def test_each_outcome_is_a_row_however_often_it_is_settled(bench: Bench) -> None:
-    ada, bob, cyd = held_with(bench, "ada", "bob", "cyd")
-    bench.run(bench.one.intent(intent_of("n", ada, bob, cyd)))
-    settlement = Settlement(
-        [
-            settled(ada, tells=False),
-            settled(bob, Skip.SUPERSEDED),
-            settled(cyd, Death.REFUSED, dead_letter=DEAD_LETTER),
-        ],
-        intent_id="n",
-    )
-
-    settle(bench, settlement)
-    settle(bench, settlement)
-
-    rows = bench.store.outcomes
-    assert [(row.person, row.outcome, row.reason, row.counts) for row in rows] == [
-        (ada.digest.hex(), "delivered", "", 1),
-        (bob.digest.hex(), "skipped", "superseded", 1),
-        (cyd.digest.hex(), "dead", "refused", 1),
-    ]
-    first = rows[0]
-    assert (first.trigger, first.lane, first.destination) == ("vip-enter", "live", "insider")
-    assert (first.audience, first.direction, first.template) == ("vip", "enter", "f00d")
-    assert first.event_time_us == ada.header.time_us
-    assert len({row.id for row in rows}) == 3
 
 
 def test_what_was_taken_back_meanwhile_has_no_second_end(bench: Bench) -> None:
@@ -42,16 +14,6 @@ def test_what_was_taken_back_meanwhile_has_no_second_end(bench: Bench) -> None:
 
     assert [row.person for row in bench.store.outcomes] == [ada.digest.hex(), cyd.digest.hex()]
     assert bench.count("delivered|vip-enter") == 2
-
-
-def test_a_settlement_that_removes_nothing_takes_no_room_in_the_outcome_log(bench: Bench) -> None:
-    settlement = Settlement([settled(one) for one in held_with(bench, "ada", "bob")])
-    settle(bench, settlement)
-    recorded = bench.recorded()
-
-    settle(bench, settlement)
-
-    assert bench.recorded() == recorded
 
 
 def test_rows_of_streams_that_are_removed_whole_are_those_that_were_there(bench: Bench) -> None:

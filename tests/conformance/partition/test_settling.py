@@ -21,7 +21,7 @@ from tests.conformance.partition.steps import (
 )
 
 
-def test_settling_counts_once_however_often_it_is_called(bench: Bench) -> None:
+def test_settling_counts_and_writes_rows_once_however_often_it_is_called(bench: Bench) -> None:
     ada, bob, cyd = held_with(bench, "ada", "bob", "cyd")
     bench.run(bench.one.intent(intent_of("n", ada, bob, cyd)))
     settlement = Settlement(
@@ -55,6 +55,17 @@ def test_settling_counts_once_however_often_it_is_called(bench: Bench) -> None:
     assert bench.store.dead_letters == {"insider.0.1f": LETTER}
     assert bench.client.hgetall(bench.keys.causes) == {b"c4": SAMPLE, b"c4|n": b"1"}
     assert bench.ledgers() == {ada.header.digest: Record(1)}
+    rows = bench.store.outcomes
+    assert [(row.person, row.outcome, row.reason, row.counts) for row in rows] == [
+        (ada.digest.hex(), "delivered", "", 1),
+        (bob.digest.hex(), "skipped", "superseded", 1),
+        (cyd.digest.hex(), "dead", "refused", 1),
+    ]
+    first = rows[0]
+    assert (first.trigger, first.lane, first.destination) == ("vip-enter", "live", "insider")
+    assert (first.audience, first.direction, first.template) == ("vip", "enter", "f00d")
+    assert first.event_time_us == ada.header.time_us
+    assert len({row.id for row in rows}) == 3
 
 
 def test_a_settlement_that_comes_again_after_others_changes_nothing(bench: Bench) -> None:

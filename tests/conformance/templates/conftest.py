@@ -53,6 +53,18 @@ def agreed():
 
 
 @pytest.fixture
+def rendered(tmp_path):
+    """Render a source text for each row, as a worker does."""
+
+    def results(source, rows, **options):
+        (tmp_path / "t.jsonnet").write_text(source)
+        renderer = Renderer(tmp_path, LYTEMPLATES, **options)
+        return renderer.render(renderer.load("t.jsonnet"), rows)
+
+    return results
+
+
+@pytest.fixture
 def agreed_source(agreed, tmp_path):
     """The same for a source text."""
 

@@ -5,7 +5,6 @@ import pytest
 from segrelay.jsonnet.files import TemplateFolder
 from segrelay.jsonnet.isolated import render_isolated
 from segrelay.jsonnet.rendered import Rendered, Row, TemplateBroken, TemplateFailed
-from segrelay.jsonnet.renderer import Renderer
 from segrelay.ops.templates.check import check_template
 from segrelay.ops.templates.workspace import Case
 from segrelay.templates import LYTEMPLATES
@@ -17,10 +16,10 @@ ROWS = [Row(b'{"n": 1}'), Row(b'{"n": 1000000000000}'), Row(b'{"n": 2}')]
 
 @pytest.fixture
 def isolated(tmp_path):
-    def render(source, rows=ROWS, seconds=10.0):
+    def render(source):
         (tmp_path / "t.jsonnet").write_text(source)
         bundle = TemplateFolder(tmp_path, LYTEMPLATES).bundle("t.jsonnet")
-        return render_isolated(bundle, rows, seconds=seconds, memory_bytes=1 << 29)
+        return render_isolated(bundle, ROWS, seconds=10.0, memory_bytes=1 << 29)
 
     return render
 
@@ -34,20 +33,10 @@ def checked(tmp_path):
     return check
 
 
-@pytest.fixture
-def rendered(tmp_path):
-    def render(source):
-        (tmp_path / "t.jsonnet").write_text(source)
-        renderer = Renderer(tmp_path, LYTEMPLATES)
-        return renderer.render(renderer.load("t.jsonnet"), ROWS)
-
-    return render
-
-
 def test_isolated_results_are_those_of_the_renderer(isolated, rendered):
     source = LIBRARY + "assert n != 2 : 'two';\n{ n: if n > 9 then error 'big' else n }"
 
-    assert isolated(source) == rendered(source)
+    assert isolated(source) == rendered(source, ROWS)
 
 
 def test_a_broken_template_is_broken_there_too(isolated):
@@ -63,15 +52,17 @@ def test_the_check_survives_a_template_that_kills(checked, source):
     assert "ends or hangs the process" in report.findings[0].message
 
 
-def test_endless_recursion_is_an_error_of_the_event(rendered):
-    results = rendered("local f(x) = f(x + 1) + 1;\n{ a: f(1) }")
+@pytest.mark.parametrize("compiles", [True, False])
+@pytest.mark.parametrize("call", ["f(x + 1)", "f(x + 1) + 1"])
+def test_endless_recursion_is_an_error_of_the_event(rendered, call, compiles):
+    results = rendered(f"local f(x) = {call};\n{{ a: f(1) }}", ROWS, compiles=compiles)
 
     assert [type(result) for result in results] == [TemplateFailed] * 3
     assert "stack" in results[0].message
 
 
 def test_a_panic_is_an_error_of_the_event(rendered):
-    results = rendered(LIBRARY + "if n == 1 then std.sort([{}, 1]) else n")
+    results = rendered(LIBRARY + "if n == 1 then std.sort([{}, 1]) else n", ROWS)
 
     assert isinstance(results[0], TemplateFailed)
     assert (results[0].file, results[0].line) == ("t.jsonnet", 3)
@@ -80,7 +71,9 @@ def test_a_panic_is_an_error_of_the_event(rendered):
 
 @pytest.mark.parametrize("number", ["std.pow(10, 400)", "-std.pow(10, 400)"])
 def test_a_number_that_json_lacks_is_refused(rendered, number):
-    results = rendered(LIBRARY + f"{{ info: 'inf nan', a: if n == 1 then {number} else n }}")
+    source = LIBRARY + f"{{ info: 'inf nan', a: if n == 1 then {number} else n }}"
+
+    results = rendered(source, ROWS)
 
     assert isinstance(results[0], TemplateFailed)
     assert "inf" in results[0].message

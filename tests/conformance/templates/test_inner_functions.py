@@ -29,10 +29,8 @@ WAYS = (
 """,
 )
 """Ways to a native function that no parser sees, or that only one of the engines sees."""
-PEOPLE = [
-    orjson.dumps({"email": f"person{n}@example.com", "segment_events": [{"event": "enter"}]})
-    for n in range(4)
-]
+PERSON = {"email": "person@example.com"}
+ROWS = [Row(orjson.dumps(PERSON))]
 
 
 @pytest.fixture
@@ -45,32 +43,28 @@ def named(way, name):
     return way.replace("NAME", f'"{name}"')
 
 
-def results_of(folder, source, people=PEOPLE):
-    (folder / "t.jsonnet").write_text(source)
-    renderer = Renderer(folder, LYTEMPLATES)
-    return renderer.render(renderer.load("t.jsonnet"), [Row(each) for each in people])
-
-
 REACHED = [(way, engine) for way in WAYS for engine in ("rjsonnet", "jsonnet")]
 
 
 @pytest.mark.parametrize(("way", "engine"), amount(REACHED[::3], nightly=REACHED))
-def test_no_native_function_can_be_named(folder, way, engine):
+@pytest.mark.usefixtures("folder")
+def test_no_native_function_can_be_named(rendered, way, engine):
     beyond = REFERENCE if engine == "jsonnet" else ""
     reached = way.replace("NAME", 'event.get("name")')
     source = HEAD + f"local f = {reached};\n" + f"{{ got: if f == null then 1 else f(2) {beyond} }}"
     names = amount(NATIVES[::4], nightly=NATIVES)
-    people = [orjson.dumps(orjson.loads(PEOPLE[0]) | {"name": name}) for name in names]
+    rows = [Row(orjson.dumps(PERSON | {"name": name})) for name in names]
 
-    for result in results_of(folder, source, people):
+    for result in rendered(source, rows):
         assert isinstance(result, TemplateFailed) or b"person" not in result.body
 
 
 @pytest.mark.parametrize("way", amount(WAYS[:-1:3], nightly=WAYS[:-1]))
-def test_a_native_function_by_another_way_is_an_error_with_its_line(folder, way):
+@pytest.mark.usefixtures("folder")
+def test_a_native_function_by_another_way_is_an_error_with_its_line(rendered, way):
     source = HEAD + f"local f = {named(way, 'sha1')};\n{{ got: f('a') }}"
 
-    results = results_of(folder, source)
+    results = rendered(source, ROWS * 4)
 
     if "mapWithKey" in way:  # it sees no hidden fields
         assert {(each.message, each.line) for each in results} == {("no such field: native", 2)}
@@ -102,7 +96,7 @@ def test_no_judge_discloses_a_native_function(folder, engine):
     tried = ",\n".join(f"function() ({named(way, 'profile')}\n)()" for way in WAYS)
     chosen = f"[\n{tried},\nfunction() 'judged'][event.get('at')]()"
     (folder / "t.jsonnet").write_text(HEAD + chosen)
-    people = [orjson.dumps(orjson.loads(PEOPLE[0]) | {"at": at}) for at in range(len(WAYS) + 1)]
+    people = [orjson.dumps(PERSON | {"at": at}) for at in range(len(WAYS) + 1)]
 
     bundle = TemplateFolder(folder, LYTEMPLATES).bundle("t.jsonnet")
     *found, judged = judge(engine, bundle, people, b"{}", seconds=30)
@@ -142,19 +136,19 @@ def test_the_inner_files_of_the_library_cannot_be_imported(folder, word, name):
     ],
 )
 @pytest.mark.parametrize("compiles", [True, False])
-def test_a_trace_prints_nobody_and_gives_its_value(folder, trace, beyond, compiles, capfd):
-    (folder / "t.jsonnet").write_text(HEAD + f"{{ a: {trace}, b: 'x'{beyond} }}")
-    renderer = Renderer(folder, LYTEMPLATES, compiles=compiles)
+@pytest.mark.usefixtures("folder")
+def test_a_trace_prints_nobody_and_gives_its_value(rendered, trace, beyond, compiles, capfd):
+    source = HEAD + f"{{ a: {trace}, b: 'x'{beyond} }}"
 
-    results = renderer.render(renderer.load("t.jsonnet"), [Row(PEOPLE[0])])
+    results = rendered(source, ROWS, compiles=compiles)
 
     assert all(isinstance(each, Rendered) for each in results)
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("source", ["std.trace(1, 2)", "local s = std; s.trace(null, 2)"])
-def test_a_trace_of_what_is_no_text_fails_as_it_does_at_lytics(folder, source):
-    results = results_of(folder, source)
+def test_a_trace_of_what_is_no_text_fails_as_it_does_at_lytics(rendered, source):
+    results = rendered(source, ROWS)
 
     assert {type(each) for each in results} == {TemplateFailed}
     assert {each.line for each in results} == {1}
@@ -166,7 +160,7 @@ def test_a_throw_away_process_reaches_no_native_function(folder):
 
     results = render_isolated(
         TemplateFolder(folder, LYTEMPLATES).bundle("t.jsonnet"),
-        [Row(each) for each in PEOPLE],
+        ROWS,
         seconds=5,
         memory_bytes=2_000_000_000,
     )

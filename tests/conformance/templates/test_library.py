@@ -1,6 +1,4 @@
 from segrelay.jsonnet.rendered import Row, TemplateFailed
-from segrelay.jsonnet.renderer import Renderer
-from segrelay.templates import LYTEMPLATES
 
 EMAIL = "test@lytics.com"
 SHA256 = "e43763399e5318f14cd7473c4902a6b319343d577ec8283898a5edf9dbc6d711"
@@ -74,12 +72,10 @@ def test_a_profile_without_events_is_survived(agreed_source):
     assert agreed_source(source, [{}]) == [[False, False, None, False]]
 
 
-def test_what_is_no_text_has_no_digest(tmp_path):
+def test_what_is_no_text_has_no_digest(rendered):
     source = "local e = import 'lytemplates.libsonnet';\n\n{ a: e.sha256(e.get('missing')) }"
-    (tmp_path / "t.jsonnet").write_text(source)
-    renderer = Renderer(tmp_path, LYTEMPLATES)
 
-    [result] = renderer.render(renderer.load("t.jsonnet"), [Row(b"{}")])
+    [result] = rendered(source, [Row(b"{}")])
 
     assert isinstance(result, TemplateFailed)
     assert "sha256 needs a string, got null" in result.message

@@ -82,42 +82,33 @@ TIMES = [
 ]
 
 
-def test_a_time_is_the_one_that_shaping_would_make(agreed_source):
-    values = agreed_source(
-        'local v = import "values.libsonnet"; local e = import "lytemplates.libsonnet";\n'
-        'v.time(e.get("t"))',
-        [{"t": time} for time in TIMES],
-    )
-
-    for time, value in zip(TIMES, values, strict=True):
-        moment = instant(time)
-        assert value == (moment and timestamp(moment)), time
-
-
 STATED = [
     "t", "F", " yes ", "No", "on", "off", "1", "0", 1, 0, True, False, "", "2", 2, None, "maybe",
 ]  # fmt: skip
 
 
-def test_a_boolean_is_the_one_that_shaping_would_make(agreed_source):
-    values = agreed_source(
-        'local v = import "values.libsonnet"; local e = import "lytemplates.libsonnet";\n'
-        'v.boolean(e.get("t"))',
-        [{"t": value} for value in STATED],
-    )
-
-    assert values == [boolean(value) for value in STATED]
-
-
 EMPTY = {"a": "", "b": [], "c": {"d": {}, "e": [None, ""]}, "f": [0, False, "x", [""]], "g": " "}
 
 
-def test_omitting_is_what_shaping_does(agreed_source):
+def time_of(value):
+    moment = instant(value)
+    return moment and timestamp(moment)
+
+
+@pytest.mark.parametrize(
+    ("function", "shapes", "given"),
+    [
+        ("time", time_of, TIMES),
+        ("boolean", boolean, STATED),
+        ("omitEmpty", pruned, [EMPTY]),
+        ("omitEmpty", lambda value: value if is_empty(value) else None, [{}]),
+    ],
+)
+def test_a_value_is_the_one_that_shaping_would_make(agreed_source, function, shapes, given):
     values = agreed_source(
         'local v = import "values.libsonnet"; local e = import "lytemplates.libsonnet";\n'
-        'v.omitEmpty(e.get("t"))',
-        [{"t": EMPTY}, {"t": {}}],
+        f'v.{function}(e.get("t"))',
+        [{"t": value} for value in given],
     )
 
-    assert values == [pruned(EMPTY), {}]
-    assert is_empty(values[1])
+    assert values == [shapes(value) for value in given]

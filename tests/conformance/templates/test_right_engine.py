@@ -94,12 +94,6 @@ def judged(tmp_path_factory):
     }
 
 
-def rendered(folder, *, compiles):
-    renderer = Renderer(folder, LYTEMPLATES, compiles=compiles)
-    [result] = renderer.render(renderer.load("t.jsonnet"), [Row(PROFILE)])
-    return result
-
-
 def test_both_other_engines_agree_about_every_snippet(judged):
     assert set(judged) == {"jsonnet", "gojsonnet"}
     for values in judged.values():
@@ -115,8 +109,8 @@ RENDERED = amount(
 
 
 @pytest.mark.parametrize(("at", "compiles"), RENDERED)
-def test_what_is_rendered_is_what_go_jsonnet_renders(template, judged, at, compiles):
-    result = rendered(template(list(RIGHT)[at]), compiles=compiles)
+def test_what_is_rendered_is_what_go_jsonnet_renders(rendered, judged, at, compiles):
+    [result] = rendered(HEAD + list(RIGHT)[at], [Row(PROFILE)], compiles=compiles)
 
     assert isinstance(result, Rendered)
     assert json.loads(result.body) == judged["gojsonnet"][at]
@@ -124,8 +118,10 @@ def test_what_is_rendered_is_what_go_jsonnet_renders(template, judged, at, compi
 
 @pytest.mark.parametrize("compiles", [True, False])
 @pytest.mark.parametrize("snippet", FAILING)
-def test_what_the_specification_refuses_fails(template, snippet, compiles):
-    assert isinstance(rendered(template(snippet), compiles=compiles), TemplateFailed)
+def test_what_the_specification_refuses_fails(rendered, snippet, compiles):
+    [result] = rendered(HEAD + snippet, [Row(PROFILE)], compiles=compiles)
+
+    assert isinstance(result, TemplateFailed)
 
 
 def test_the_event_of_which_the_reference_implementation_dies_is_known(template):
@@ -139,10 +135,10 @@ def test_the_event_of_which_the_reference_implementation_dies_is_known(template)
     assert (outcome.row, outcome.cause, outcome.by_others) == (1, "crash", False)
 
 
-def test_a_template_that_is_a_function_with_defaults_is_what_that_gives(tmp_path):
-    (tmp_path / "t.jsonnet").write_text("function(x=1) { a: x }")
+def test_a_template_that_is_a_function_with_defaults_is_what_that_gives(rendered):
+    [result] = rendered("function(x=1) { a: x }", [Row(PROFILE)])
 
-    assert json.loads(rendered(tmp_path, compiles=True).body) == {"a": 1}
+    assert json.loads(result.body) == {"a": 1}
 
 
 SKIPPING = """
@@ -153,12 +149,10 @@ if event.get("n") == 4 then error "four" else checked
 """
 
 
-def test_the_reference_implementation_tells_an_assert_from_an_error(template):
-    renderer = Renderer(template(SKIPPING), LYTEMPLATES, compiles=False)
-    loaded = renderer.load("t.jsonnet")
+def test_the_reference_implementation_tells_an_assert_from_an_error(rendered):
     rows = [Row(b'{"n": %d}' % n) for n in range(6)]
 
-    results = renderer.render(loaded, rows)
+    results = rendered(HEAD + SKIPPING, rows, compiles=False)
 
     assert [type(one) for one in results] == [
         *(Rendered, Asserted, Asserted, Asserted, TemplateFailed, Rendered)
@@ -166,19 +160,18 @@ def test_the_reference_implementation_tells_an_assert_from_an_error(template):
     assert results[4] == TemplateFailed("four", "t.jsonnet", 6)
 
 
-def test_a_number_that_json_does_not_have_costs_its_own_event(template):
-    renderer = Renderer(template("event.get('n')[-1:]"), LYTEMPLATES, compiles=False)
-    loaded = renderer.load("t.jsonnet")
+def test_a_number_that_json_does_not_have_costs_its_own_event(rendered):
+    rows = [Row(b'{"n": "ab"}'), Row(b'{"n": 1e999}'), Row(b"{")]
 
-    results = renderer.render(loaded, [Row(b'{"n": "ab"}'), Row(b'{"n": 1e999}'), Row(b"{")])
+    results = rendered(HEAD + "event.get('n')[-1:]", rows, compiles=False)
 
     assert [type(one) for one in results] == [Rendered, TemplateFailed, TemplateFailed]
 
 
-def test_a_value_that_json_does_not_have_fails(template):
-    assert isinstance(
-        rendered(template("std.pow(event.get('n'), 0.5)"), compiles=True), TemplateFailed
-    )
+def test_a_value_that_json_does_not_have_fails(rendered):
+    [result] = rendered(HEAD + "std.pow(event.get('n'), 0.5)", [Row(PROFILE)])
+
+    assert isinstance(result, TemplateFailed)
 
 
 CONFUSED = {
@@ -194,13 +187,11 @@ CONFUSED = {
 
 
 @pytest.mark.parametrize("source", amount(list(CONFUSED)[::4], nightly=list(CONFUSED)))
-def test_a_value_of_another_type_fails_as_the_reference_engines_do(template, source):
+def test_a_value_of_another_type_fails_as_the_reference_engines_do(rendered, source):
     row = Row(orjson.dumps(CONFUSED[source]))
 
     for head in (NOT_COMPILED, ""):
-        folder = template(head + source)
-        renderer = Renderer(folder, LYTEMPLATES)
-        results = renderer.render(renderer.load("t.jsonnet"), [row, Row(b"{}"), row])
+        results = rendered(HEAD + head + source, [row, Row(b"{}"), row])
         assert [type(results[at]) for at in (0, 2)] == [TemplateFailed] * 2
 
 
@@ -208,21 +199,18 @@ NUMBERS = [0.1 + random / 7 for random in range(200)] + [99.99999999999999, 1e-3
 
 
 @pytest.mark.parametrize("head", ["", NOT_COMPILED])
-def test_a_number_of_a_profile_arrives_as_it_is(template, head):
+def test_a_number_of_a_profile_arrives_as_it_is(rendered, head):
     source = "{ n: event.get('n'), logarithm: std.type(std.log(event.get('n'))) }"
-    renderer = Renderer(template(head + source), LYTEMPLATES)
-    rows = [Row(orjson.dumps({"n": n})) for n in NUMBERS]
 
-    results = renderer.render(renderer.load("t.jsonnet"), rows)
+    results = rendered(HEAD + head + source, [Row(orjson.dumps({"n": n})) for n in NUMBERS])
 
     assert [json.loads(one.body)["n"] for one in results] == NUMBERS
 
 
-def test_a_number_that_rjsonnet_reads_wrongly_makes_no_event_fail(template):
+def test_a_number_that_rjsonnet_reads_wrongly_makes_no_event_fail(rendered):
     source = NOT_COMPILED + "if event.get('n') > 99.999999999999995 then error 'too much' else 1"
-    renderer = Renderer(template(source), LYTEMPLATES)
 
-    [result] = renderer.render(renderer.load("t.jsonnet"), [Row(b'{"n": 99.99999999999999}')])
+    [result] = rendered(HEAD + source, [Row(b'{"n": 99.99999999999999}')])
 
     assert result == Rendered(b"1")
 
@@ -247,9 +235,9 @@ def test_a_difference_that_the_other_engines_decide_for_it_does_not_end_the_comp
     assert json.loads(again.body) == {"same": False}
 
 
-def test_what_no_engine_parses_is_refused_when_it_is_loaded(template):
+def test_what_no_engine_parses_is_refused_when_it_is_loaded(rendered):
     with pytest.raises(TemplateBroken):
-        Renderer(template("|||-\n  one"), LYTEMPLATES).load("t.jsonnet")
+        rendered("|||-\n  one", [])
 
 
 MESSAGES = ("", ": 'one\\n two'", ": ''", ": ' x '", ": { a: 1 }", ": null", ": 'x: y'")
