@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 from segrelay.worker.adapters.redis.survey import RedisPresence
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.processes import (
@@ -18,19 +20,20 @@ from segrelay.worker.contract.redis.connection import now_ms
 class Node:
     """A worker whose clock a test moves."""
 
-    def __init__(self, client, config="aaa"):
+    def __init__(self, client, **options):
         self.now = 100.0
         self.stopped = {}
-        self.presence = RedisPresence(
-            client,
-            config,
-            clock=lambda: self.now,
-            about=lambda: {"stopped": self.stopped},
-        )
+        about = {"about": lambda: {"stopped": self.stopped}}
+        self.presence = RedisPresence(client, "aaa", clock=lambda: self.now, **about, **options)
+
+    def announce(self, times=1):
+        for _ in range(times):
+            self.presence.announce()
+            self.now += 3
 
 
 def test_a_worker_is_seen_with_its_configuration(client):
-    Node(client).presence.announce()
+    Node(client).announce()
 
     (found,) = read_processes(client)
     assert (found.pid, found.kind, found.config) == (os.getpid(), "worker", "aaa")
@@ -38,26 +41,16 @@ def test_a_worker_is_seen_with_its_configuration(client):
     assert 0 <= now_ms(client) - found.begun_ms < 5_000
 
 
-def test_who_was_seen_by_a_clock_that_was_set_back_is_forgotten(client):
-    seconds, _ = client.time()
-    gone = Process("elsewhere", 1, "worker", "aaa").dumps()
-    client.zadd(keys.PROCESSES, {gone: (seconds + 3600) * 1_000_000})
+@pytest.mark.parametrize("ago_ms", [2 * LIFE_MS, -3_600_000], ids=["long ago", "clock set back"])
+def test_who_was_seen_long_ago_or_by_a_clock_that_was_set_back_is_forgotten(client, ago_ms):
+    silent = Process("elsewhere", 7, "worker", "aaa")
+    client.zadd(keys.PROCESSES, {silent.dumps(): (now_ms(client) - ago_ms) * 1000})
+    assert read_processes(client) == []
 
-    Node(client).presence.announce()
+    Node(client).announce()
 
     assert [process.pid for process in read_processes(client)] == [os.getpid()]
-
-
-def test_who_has_not_been_seen_for_long_is_gone_and_is_forgotten(client):
-    seconds, _ = client.time()
-    silent = Process("elsewhere", 7, "worker", "aaa")
-    client.zadd(keys.PROCESSES, {silent.dumps(): (seconds * 1000 - 2 * LIFE_MS) * 1000})
-
-    before = read_processes(client)
-    Node(client).presence.announce()
-
-    assert before == []
-    assert client.zcard(keys.PROCESSES) == 1
+    assert ago_ms < 0 or client.zcard(keys.PROCESSES) == 1
     assert 0 < client.pttl(keys.PROCESSES) <= LIFE_MS
 
 
@@ -65,8 +58,7 @@ def test_a_worker_that_ends_leaves_nothing_behind(client):
     node = Node(client)
     for number in range(20):
         node.stopped["vip-enter"] = str(number)
-        node.presence.announce()
-        node.now += 3.1
+        node.announce()
 
     (found,) = read_processes(client)
     node.presence.leave()
@@ -78,22 +70,12 @@ def test_a_worker_that_ends_leaves_nothing_behind(client):
 
 
 def test_a_change_of_the_template_files_is_passed_on_twice(client):
-    now, files, changes = [100.0], {"enter.jsonnet": "aa"}, []
-    presence = RedisPresence(
-        client,
-        "aaa",
-        clock=lambda: now[0],
-        files=lambda: files,
-        files_changed=lambda: changes.append(now[0]),
-    )
-    for _ in range(4):
-        presence.announce()
-        now[0] += 3
+    files, changes = {"enter.jsonnet": "aa"}, []
+    node = Node(client, files=lambda: files, files_changed=lambda: changes.append(node.now))
+    node.announce(4)
     changes.clear()
 
     files["enter.jsonnet"] = "bb"
-    for _ in range(4):
-        presence.announce()
-        now[0] += 3
+    node.announce(4)
 
     assert changes == [112.0, 115.0]

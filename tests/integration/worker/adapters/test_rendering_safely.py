@@ -1,41 +1,26 @@
 """What is rendered while requests are under way kills nothing."""
 
-import subprocess
-import sys
-import textwrap
 import time
 from contextlib import suppress
 
 import pytest
 
 from segrelay.worker.adapters.jsonnet import ProcessRenderer
-from tests.integration.worker.adapters.test_rendering_apart import LIBRARY, MB, rows
+from tests.integration.worker.adapters.test_rendering_apart import (
+    LIBRARY,
+    MB,
+    in_a_process,
+    rows,
+)
 
 HUNGRY = LIBRARY + "if n > 0 then [std.repeat('a', 40000000) + i for i in std.range(1, n)] else n"
 NESTED = LIBRARY + "local f(x) = if x > 0 then 1 + f(x - 1) else 0;\nf(n)"
 HASHES = LIBRARY + "if n > 0 then [std.md5(std.repeat('a', 40000000)) for i in std.range(1, n)]"
 
 
-def in_a_process(folder, source, code):
-    """Run code in a process of its own, with a renderer and a template that it has loaded."""
-    (folder / "t.jsonnet").write_text(source)
-    begin = f"""
-        import asyncio, mmap, resource, time
-        from pathlib import Path
-        from segrelay.worker.adapters.jsonnet import ProcessRenderer
-        from tests.integration.worker.adapters.test_rendering_apart import loaded, rows
-        folder = Path({str(folder)!r})
-        renderer, template = loaded(folder, (folder / "t.jsonnet").read_text())
-        renderer.render(template, rows(0))
-        renders = ProcessRenderer(renderer, group_bytes={400 * MB})
-    """
-    script = textwrap.dedent(begin) + textwrap.dedent(code)
-    subprocess.run([sys.executable, "-c", script], check=True)
-
-
 @pytest.mark.parametrize(("source", "number"), [(HUNGRY, 500), (HASHES, 1_000)])
 def test_what_takes_too_much_is_given_up_and_the_process_lives(tmp_path, source, number):
-    in_a_process(
+    done = in_a_process(
         tmp_path,
         source,
         f"""
@@ -50,9 +35,11 @@ def test_what_takes_too_much_is_given_up_and_the_process_lives(tmp_path, source,
         """,
     )
 
+    assert done.returncode == 0, done.stderr
+
 
 def test_what_a_process_has_reserved_is_no_fault_of_what_it_renders(tmp_path):
-    in_a_process(
+    done = in_a_process(
         tmp_path,
         NESTED,
         f"""
@@ -62,6 +49,8 @@ def test_what_a_process_has_reserved_is_no_fault_of_what_it_renders(tmp_path):
         assert safe.body == result.body == b"90", (safe, result)
         """,
     )
+
+    assert done.returncode == 0, done.stderr
 
 
 class DropsErrors:

@@ -102,10 +102,8 @@ def local(name, url):
     header = f"[destinations.{name}.http]\n"
     if header in text:
         return text.replace(header, header + networks)
-    if f"[destinations.{name}.http." in text:
-        inner = f"[destinations.{name}.http."
-        return text.replace(inner, f"{header}{networks}\n{inner}", 1)
-    return text.replace("[triggers.", f"{header}{networks}\n[triggers.", 1)
+    [at, *_] = re.finditer(rf"^\[(destinations\.{name}\.http|triggers)\.", text, re.MULTILINE)
+    return f"{text[: at.start()]}{header}{networks}\n{text[at.start() :]}"
 
 
 def payload(name, who, direction="enter"):
