@@ -23,13 +23,6 @@ def written(folder, redis_url, *names):
     return path
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
 def folder(tmp_path, redis_url):
     folder = tmp_path / "templates"
@@ -42,20 +35,20 @@ def folder(tmp_path, redis_url):
 
 @pytest.fixture
 def upkeep(folder):
+    """The upkeep of one process, and a function that lets it look: the clock stands otherwise."""
     settings = load_settings(folder.parent / "segrelay.toml")
-    runtime = Runtime(settings)
-    runtime.close()
-    clock = Clock()
-    upkeep = Upkeep(settings, runtime.upkeep.renderer, runtime.upkeep.triggers, clock)
+    with closing(Runtime(settings)) as runtime:
+        loaded = runtime.upkeep
+    now = [0.0]
+    upkeep = Upkeep(settings, loaded.renderer, loaded.triggers, lambda: now[0])
 
     def look():
-        clock.now += EVERY_SECONDS
+        now[0] += EVERY_SECONDS
         upkeep.look()
         return upkeep.triggers["d"]["t"]
 
-    upkeep_and_look = (upkeep, look)
     look()
-    return upkeep_and_look
+    return upkeep, look
 
 
 def test_a_changed_import_is_taken_over(folder, upkeep):
@@ -98,15 +91,13 @@ def test_a_broken_template_is_refused_and_the_one_before_kept(folder, upkeep, br
 
 def test_a_template_that_was_broken_at_the_start_is_taken_over_when_it_is_mended(folder):
     (folder / "t.jsonnet").write_text("{")
-    settings = load_settings(folder.parent / "segrelay.toml")
-    runtime = Runtime(settings)
-    assert set(runtime.upkeep.stopped) == {"t"}
+    with closing(Runtime(load_settings(folder.parent / "segrelay.toml"))) as runtime:
+        assert set(runtime.upkeep.stopped) == {"t"}
 
-    (folder / "t.jsonnet").write_text("{ a: 1 }")
-    runtime.upkeep.look()
+        (folder / "t.jsonnet").write_text("{ a: 1 }")
+        runtime.upkeep.look()
 
-    assert not runtime.upkeep.stopped
-    runtime.close()
+        assert not runtime.upkeep.stopped
 
 
 def test_a_refused_template_whose_check_takes_long_keeps_no_other_from_being_checked(
