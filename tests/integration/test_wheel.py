@@ -34,22 +34,15 @@ def files(tmp_path_factory):
     return built(tmp_path_factory.mktemp("wheel"))
 
 
-def test_nothing_but_one_package_and_its_metadata_is_installed(files):
+def test_one_package_with_its_commands_scripts_and_templates_is_installed_and_nothing_else(files):
     top = {Path(name).parts[0] for name in files}
-
     assert {name for name in top if not name.endswith(".dist-info")} == {"segrelay"}
     assert not any(name.startswith("segrelay/tools") for name in files)
 
-
-def test_commands_scripts_and_templates_are_installed(files):
     suffixes = {Path(name).suffix for name in files}
-
     assert {".py", ".lua", ".jsonnet", ".libsonnet"} <= suffixes
-    assert {
-        "segrelay/ops/demo.py",
-        "segrelay/sandbox/people.py",
-        "segrelay/py.typed",
-    } <= files.keys()
+    wanted = {"ops/demo.py", "sandbox/people.py", "py.typed"}
+    assert {f"segrelay/{name}" for name in wanted} <= files.keys()
 
 
 def test_all_that_installed_modules_import_or_start_of_ours_is_installed(files):

@@ -34,8 +34,10 @@ def test_it_is_started_once_and_stopped_once(data_dir: Path):
     assert find(data_dir) is None
 
 
-def test_status_shows_the_address_without_the_password(data_dir: Path):
-    run("start")
+def test_status_starts_nothing_and_shows_the_address_without_the_password(data_dir: Path):
+    with pytest.raises(RedisUnavailable, match="segrelay redis start"):
+        run("status")
+    assert find(data_dir) is None
     server = ensure_running(data_dir)
 
     shown = run("status")
@@ -43,13 +45,6 @@ def test_status_shows_the_address_without_the_password(data_dir: Path):
     assert f"process {server.pid}" in shown
     assert "@" not in shown
     assert orjson.loads(run("status", "--json"))["warnings"] == []
-
-
-def test_looking_starts_nothing(data_dir: Path):
-    with pytest.raises(RedisUnavailable, match="segrelay redis start"):
-        run("status")
-
-    assert find(data_dir) is None
 
 
 @pytest.mark.parametrize("command", ["start", "stop"])

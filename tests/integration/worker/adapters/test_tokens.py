@@ -3,6 +3,8 @@
 import asyncio
 from functools import partial
 
+import pytest
+
 from segrelay.worker.adapters.sender import AuthorizedSender, Granted, ProcessToken
 from segrelay.worker.core.verdicts import AccessRefused, Failed, TokenReplaced
 from segrelay.worker.destinations.api import Answer, NoAnswer, OutgoingRequest
@@ -17,6 +19,7 @@ REQUEST = OutgoingRequest(
     authorization="crm",
 )
 DOWN = Failed("down", possibly_applied=False)
+REFUSED = AccessRefused("authorizations.crm.token_url answers 401 (invalid_client)")
 
 
 class Issuer:
@@ -40,16 +43,6 @@ class Issuer:
         return ProcessToken(self, lambda: self.now)
 
 
-async def test_requests_that_go_at_once_ask_for_one_token():
-    issuer = Issuer()
-
-    process = issuer.token()
-    heard = await asyncio.gather(*(process.token() for _ in range(9)))
-
-    assert set(heard) == {"token-1"}
-    assert issuer.asked == 1
-
-
 async def test_a_token_is_renewed_before_its_end_and_used_to_its_end_where_there_is_no_other():
     issuer = Issuer(seconds=600.0)
     found = []
@@ -63,17 +56,23 @@ async def test_a_token_is_renewed_before_its_end_and_used_to_its_end_where_there
     assert found == ["token-1", "token-1", "token-1", "token-2", DOWN, "token-3"]
 
 
-async def test_an_endpoint_without_a_token_is_asked_once_a_second_however_many_wait():
+@pytest.mark.parametrize(
+    ("refusal", "heard_by_all", "asked"), [(None, "token-1", 1), (REFUSED, REFUSED, 2)]
+)
+async def test_requests_that_go_at_once_ask_once_and_where_there_is_no_token_once_a_second(
+    refusal, heard_by_all, asked
+):
     issuer = Issuer()
-    issuer.answer = AccessRefused("authorizations.crm.token_url answers 401 (invalid_client)")
+    issuer.answer = refusal
 
     process = issuer.token()
     heard = await asyncio.gather(*(process.token() for _ in range(9)))
+    assert issuer.asked == 1
     issuer.now += 1.5
     all_heard = [*heard, await process.token()]
 
-    assert set(all_heard) == {issuer.answer}
-    assert issuer.asked == 2
+    assert set(all_heard) == {heard_by_all}
+    assert issuer.asked == asked
 
 
 async def test_a_refused_token_is_replaced_once_and_then_the_access_is_refused():

@@ -1,9 +1,9 @@
 import asyncio
 import socket
+import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -21,44 +21,33 @@ from tests.waiting import allowed, until
 MARK = b"settle-once"
 
 
-class SilentServer:
+class SilentServer(socketserver.ThreadingTCPServer):
     """Takes commands and counts those with a mark; answers OK to others and cuts or hangs."""
 
+    daemon_threads = True
+
     def __init__(self, *, hangs: bool) -> None:
-        self.seen = 0
-        self.connections = 0
-        self._hangs = hangs
-        self._held: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
+        super().__init__(("127.0.0.1", 0), socketserver.BaseRequestHandler)
+        self.seen = self.connections = 0
+        self._may_cut = threading.Event()
+        if not hangs:
+            self._may_cut.set()
+        self.url = f"redis://127.0.0.1:{self.server_address[1]}"
+        threading.Thread(target=self.serve_forever, args=(0.05,)).start()
 
-    def _run(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                self.connections += 1
-                self._held.append(client)
-                self._serve(client)
-
-    def _serve(self, client: socket.socket) -> None:
-        with suppress(OSError):
-            while received := client.recv(65536):
-                if MARK in received:
-                    self.seen += received.count(MARK)
-                    if not self._hangs:
-                        client.close()
-                    return
-                client.sendall(b"+OK\r\n" * received.count(b"CLIENT"))
+    def finish_request(self, request: Any, _address: Any) -> None:
+        self.connections += 1
+        while received := request.recv(65536):
+            if MARK in received:
+                self.seen += received.count(MARK)
+                self._may_cut.wait()
+                return
+            request.sendall(b"+OK\r\n" * received.count(b"CLIENT"))
 
     def close(self) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(allowed(5))
-        for client in self._held:
-            client.close()
+        self._may_cut.set()
+        self.shutdown()
+        self.server_close()
 
 
 @pytest.fixture(params=["cuts the connection", "does not answer"])

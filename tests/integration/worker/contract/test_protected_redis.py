@@ -78,17 +78,6 @@ def test_a_key_that_is_not_set_is_named(client, configured):
     assert not client.dbsize()
 
 
-def test_what_is_published_names_nobody(client, configured):
-    publish(client, configured(KEY))
-
-    (stream,) = (name for name in client.keys("*") if b"s:live" in name)
-    ((_, fields),) = client.xrange(stream)
-    assert b"planted" not in fields[b"p"]
-    assert keys.digest_of("email:ann.planted@example.com").hex().encode() in fields[b"h"]
-    PROTECTION.off()
-    assert keys.digest_of("email:ann.planted@example.com").hex().encode() not in fields[b"h"]
-
-
 @contextmanager
 def standing_before_it_claims(url, meanwhile):
     """Give a client that looks, and then stands still until others have done something."""
@@ -139,8 +128,13 @@ def test_a_redis_that_came_back_empty_gets_the_secret_of_its_processes(client, c
     assert keys.digest_of("email:ann@example.com") == digest
 
 
-def test_who_looks_at_a_new_redis_knows_the_secret_that_it_gets(client, configured):
+def test_who_looks_at_a_new_redis_knows_the_secret_that_it_gets_and_writes_nothing_if_it_gets_none(
+    client, configured
+):
     """A console, or a tap, that began before the first worker."""
+    compare(client, configured())
+    assert client.dbsize() == 0
+
     settings = configured(KEY)
     compare(client, settings)
     digest = keys.digest_of("email:ann@example.com")
@@ -150,12 +144,6 @@ def test_who_looks_at_a_new_redis_knows_the_secret_that_it_gets(client, configur
     PROTECTION.off()
     claim(client, settings)
     assert keys.digest_of("email:ann@example.com") == digest
-
-
-def test_who_looks_at_a_new_redis_that_stays_open_writes_nothing(client, configured):
-    compare(client, configured())
-
-    assert client.dbsize() == 0
 
 
 def emptied_and_claimed(client, settings):
