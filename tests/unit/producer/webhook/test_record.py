@@ -98,9 +98,6 @@ def lags_of(told: Told, blocked_seconds: list[float], enough_ms: float = 60_000)
     return told.lags_ms
 
 
-def test_one_late_timer_is_no_starved_receiver() -> None:
+def test_one_late_timer_is_no_starved_receiver_and_many_are() -> None:
     assert max(lags_of(Told(), [0.5])) < 450
-
-
-def test_a_starved_receiver_tells_that_its_timers_are_late() -> None:
     assert max(lags_of(Told(), [0.25] * 80, enough_ms=100)) >= 100
