@@ -1,7 +1,6 @@
 """Lines without an end and values without a bottom: named with their line, in bounded memory."""
 
 import time
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,17 +17,15 @@ FIRST = b'{"email":"a@example.com"}\n'
 LAST = b'\n{"email":"b@example.com"}\n'
 
 
-def written(path: Path, *parts: bytes | Iterable[bytes]) -> str:
+def written(path: Path, *parts: bytes) -> str:
     with path.open("wb") as file:
-        for part in parts:
-            file.writelines([part] if isinstance(part, bytes) else part)
+        file.writelines(parts)
     return str(path)
 
 
-def many(piece: bytes) -> Iterator[bytes]:
-    """Yield 36 MB of a piece without a line break."""
-    text = piece * (MEGABYTE // len(piece))
-    yield from (text for _ in range(MEGABYTES))
+def many(piece: bytes) -> list[bytes]:
+    """Return 36 MB of a piece without a line break."""
+    return [piece * (MEGABYTE // len(piece))] * MEGABYTES
 
 
 def read(name: str) -> tuple[list[tuple[int, str]], list[str], int]:
@@ -46,61 +43,53 @@ def read(name: str) -> tuple[list[tuple[int, str]], list[str], int]:
     return refused, people, most
 
 
-@pytest.mark.parametrize("piece", amount([b'"x",'], nightly=[b"x", b"x,", b'"x",']))
-def test_a_line_of_csv_without_an_end_costs_its_own_row_only(piece: bytes, tmp_path: Path) -> None:
-    table = written(
-        tmp_path / "t.csv", b"email,n\na@example.com,1\n", many(piece), b"\nb@example.com,2\n"
-    )
+def csv_with(*parts: bytes) -> tuple[int, tuple[bytes, ...]]:
+    return 3, (b"email,n\na@example.com,1\n", *parts, b"\nb@example.com,2\n")
 
-    assert read(table) == ([(3, "too_large")], ["a@example.com", "b@example.com"], 0)
+
+def json_with(*parts: bytes) -> tuple[int, tuple[bytes, ...]]:
+    return 2, (FIRST, *parts, LAST)
+
+
+LARGE = b'{"a": "%s"}' % (b"x" * LARGEST_PAYLOAD_BYTES)
+USUAL = [
+    csv_with(*many(b'"x",')),
+    json_with(*many(b'{"a":')),
+    json_with(b'{"a":"', *many(b"x")),
+    (1, (b"[", FIRST.strip(), b",", LARGE, b",", LAST.strip(), b"]\n")),
+]
+OTHERS = [
+    *(csv_with(*many(piece)) for piece in (b"x", b"x,")),
+    *(json_with(*many(piece)) for piece in (b"[", b"x")),
+    json_with(b'{"a":[', *many(b"1,")),
+]
+
+
+@pytest.mark.parametrize(("line", "parts"), amount(USUAL, nightly=[*USUAL, *OTHERS]))
+def test_a_row_without_an_end_costs_itself_only(
+    line: int, parts: tuple[bytes, ...], tmp_path: Path
+) -> None:
+    refused, people, most = read(written(tmp_path / "rows", *parts))
+
+    assert refused == [(line, "too_large")]
+    assert people == ["a@example.com", "b@example.com"]
+    assert most < MEGABYTES * MEGABYTE
 
 
 def test_a_header_without_an_end_is_named(tmp_path: Path) -> None:
-    table = written(tmp_path / "t.csv", many(b"x"))
+    table = written(tmp_path / "t.csv", *many(b"x"))
 
     with pytest.raises(UsageWrong, match="line 1 is larger than"):
         read(table)
 
 
 def test_a_row_of_csv_of_many_lines_without_an_end_is_bounded(tmp_path: Path) -> None:
-    table = written(
-        tmp_path / "t.csv",
-        b"email,n\na@example.com,1\n",
-        (b'"' + b"x" * 1_000 + b'\n",') * 18_000,
-        b"\nb@example.com,2\n",
-    )
+    _, parts = csv_with((b'"' + b"x" * 1_000 + b'\n",') * 18_000)
 
-    refused, people, most = read(table)
+    refused, people, most = read(written(tmp_path / "t.csv", *parts))
 
     assert (refused[0][0], people) == (3, ["a@example.com", "b@example.com"])
     assert most < LARGEST_PAYLOAD_BYTES
-
-
-def test_an_element_of_an_array_that_is_too_large_costs_itself(tmp_path: Path) -> None:
-    large = b'{"a": "%s"}' % (b"x" * LARGEST_PAYLOAD_BYTES)
-    rows = FIRST.strip(), b",", large, b",", LAST.strip()
-    name = written(tmp_path / "rows.json", b"[", *rows, b"]\n")
-
-    refused, people, _ = read(name)
-
-    assert refused == [(1, "too_large")]
-    assert people == ["a@example.com", "b@example.com"]
-
-
-ENDLESS = [(b"", b'{"a":'), (b'{"a":"', b"x"), (b"", b"["), (b"", b"x"), (b'{"a":[', b"1,")]
-
-
-@pytest.mark.parametrize(("begins", "piece"), amount(ENDLESS[:2], nightly=ENDLESS))
-def test_a_line_of_json_without_an_end_costs_its_own_row_only(
-    begins: bytes, piece: bytes, tmp_path: Path
-) -> None:
-    name = written(tmp_path / "rows.ndjson", FIRST, begins, many(piece), LAST)
-
-    refused, people, most = read(name)
-
-    assert refused == [(2, "too_large")]
-    assert people == ["a@example.com", "b@example.com"]
-    assert most < MEGABYTES * MEGABYTE
 
 
 def test_the_lines_of_a_value_without_an_end_are_looked_at_once() -> None:

@@ -84,8 +84,9 @@ def groups_of(shelf: Shelf, count: int) -> list[list[bytes]]:
     return shelf.groups
 
 
-def test_what_comes_while_a_group_is_written_shares_the_next_write() -> None:
+def test_what_comes_while_a_group_is_written_shares_the_next_write_which_is_bounded() -> None:
     assert groups_of(Shelf(), 20) == [[b"1"], [b"2"] * 20]
+    assert groups_of(Shelf(), GROUP_BODIES + 1) == [[b"1"], [b"2"] * GROUP_BODIES, [b"2"]]
 
 
 def array(count: int, element: bytes = b"1") -> bytes:
@@ -147,12 +148,6 @@ def test_bodies_that_a_write_did_not_reach_come_with_the_next_in_their_order() -
     asyncio.run(take_all(Intake(shelf.store), [b"1", b"2", b"3", b"4", b"5"]))
 
     assert [text for group in shelf.groups for text in group] == [b"1", b"2", b"3", b"4", b"5"]
-
-
-def test_a_group_is_bounded() -> None:
-    groups = groups_of(Shelf(), GROUP_BODIES + 1)
-
-    assert [len(group) for group in groups] == [1, GROUP_BODIES, 1]
 
 
 def test_who_waits_while_nothing_can_be_drafted_is_told_at_once() -> None:
