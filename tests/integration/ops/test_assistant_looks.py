@@ -28,7 +28,9 @@ CHANGING = {"problems", "status"}
 """Looks with times of now in them."""
 
 
-def test_a_look_tells_what_its_command_prints(given, call, capsys, tmp_path):
+def test_a_look_tells_what_its_command_prints_and_refuses_what_that_refuses(
+    given, call, capsys, tmp_path
+):
     for name, look in LOOKS.items():
         arguments = given.get(name, {})
 
@@ -42,9 +44,5 @@ def test_a_look_tells_what_its_command_prints(given, call, capsys, tmp_path):
         if name in CHANGING:
             told, printed = set(told), set(printed)
         assert told == printed, name
-
-
-def test_a_wrong_value_is_refused_with_the_commands_words(given, call):
-    del given, call
     with pytest.raises(UsageWrong, match="limit"):
         Tools(with_acts=False).call("dead_letters", {"limit": "many"})

@@ -28,24 +28,6 @@ def newest(relay):
     return next(read_acts(relay.client))
 
 
-def test_a_resume_that_changes_nothing_is_no_act(relay, call):
-    call("resume", "insider")
-
-    assert list(read_acts(relay.client)) == []
-
-
-def test_status_and_why_say_who_paused_and_since_when(relay, call):
-    relay.publish(payload("ann@example.com"))
-    call("pause", "insider", "--why", "maintenance")
-
-    status = call("status").stdout
-    why = call("why", "ann@example.com").stdout
-
-    assert "destination_paused insider since 20" in status
-    assert "maintenance (by ann)" in status
-    assert "the destination is paused: maintenance (by ann since 20" in " ".join(why.split())
-
-
 def test_discarding_tells_how_many_and_what_was_chosen(relay, call):
     relay.publish(*(payload(f"p{n}@example.com") for n in range(5)))
     call("discard", "--trigger", "vip-enter", "--yes", "--why", "a wrong export")
@@ -99,7 +81,9 @@ def test_an_act_whose_answer_was_lost_is_neither_kept_nor_carried_out_again(rela
     assert relay.client.xlen(keys.ACTS) == 2
 
 
-def test_the_command_filters_and_prints_json(call):
+def test_the_command_filters_and_prints_json_and_no_acts_in_words(call):
+    call("resume", "insider")  # nothing is paused: that is no act
+    assert call("audit").stdout == "No act of a person is kept yet.\n"
     call("pause", "insider")
     call("audience", "set", "4f5a", "vip")
 
@@ -108,35 +92,32 @@ def test_the_command_filters_and_prints_json(call):
     assert '"what": "audience set"' in told
     assert '"subject": "4f5a"' in told
     assert "pause" not in told
+    assert call("audit", "--by", "bob").stdout == "No act that is kept is like this.\n"
     assert call("audit", "--by", "bob", "--json").stdout.strip() == "[]"
 
 
-def test_a_reason_that_is_too_long_is_refused_before_anything_is_done(relay, call):
+def test_who_paused_since_when_and_why_is_told_everywhere_without_an_address(relay, call):
     with pytest.raises(UsageWrong, match="501 characters; at most 500"):
         call("pause", "insider", "--why", "r" * 501)
-
     assert read_pauses(relay.client).destinations == {}
     assert list(read_acts(relay.client)) == []
-
-
-def test_a_reason_shows_no_address_wherever_it_is_told(relay, call):
+    relay.publish(payload("ann@example.com"))
     reason = ("--why", "asked by bob@example.com, +49 170 1234567")
     call("dlq", "discard", "--text", "ann@example.com", *reason)
-    told = [call("pause", "insider", *reason).stdout]
-    told += [call(*words).stdout for words in (["status"], ["status", "--json"], ["audit"])]
+
+    paused = call("pause", "insider", *reason).stdout
+    status, why = call("status").stdout, call("why", "ann@example.com").stdout
+    told = [paused, status, why, call("status", "--json").stdout, call("audit").stdout]
 
     kept = str(relay.client.xrange(keys.ACTS))
     for text in (*told, kept):
         assert not re.search("(ann|bob)@example|1234567", text)
     assert "asked by" in kept
     assert read_pauses(relay.client).destinations["insider"].reason == "asked by •••, •••"
-
-
-def test_a_name_is_one_short_line(relay, call, monkeypatch):
-    monkeypatch.setenv("SEGRELAY_ACTOR", "ann\n\x1b[31m lee " + "x" * 3000)
-    call("pause", "insider")
-
-    assert newest(relay).by == "ann [31m lee " + "x" * 87
+    assert "destination_paused insider since 20" in status
+    assert "asked by •••, ••• (by ann)" in status
+    shown = "the destination is paused: asked by •••, ••• (by ann since 20"
+    assert shown in " ".join(why.split())
 
 
 @pytest.mark.parametrize(
@@ -146,9 +127,12 @@ def test_a_name_is_one_short_line(relay, call, monkeypatch):
         ("Ann Lee <ann@example.com>", "Ann Lee <ann>"),
         ("ann@laptop", "ann"),
         ("+49 170 1234567", "•••"),
+        ("ann\n\x1b[31m lee " + "x" * 3000, "ann [31m lee " + "x" * 87),
     ],
 )
-def test_of_a_persons_own_address_only_the_name_is_kept(relay, call, monkeypatch, named, kept):
+def test_of_a_persons_own_address_only_the_name_is_kept_as_one_short_line(
+    relay, call, monkeypatch, named, kept
+):
     monkeypatch.setenv("SEGRELAY_ACTOR", named)
     call("pause", "insider")
 
@@ -156,13 +140,6 @@ def test_of_a_persons_own_address_only_the_name_is_kept(relay, call, monkeypatch
     assert read_pauses(relay.client).destinations["insider"].by == kept
     assert '"what": "pause"' in call("audit", "--by", named, "--json").stdout
     assert "example.com" not in str(relay.client.xrange(keys.ACTS))
-
-
-def test_no_acts_are_told_in_words(call):
-    assert call("audit").stdout == "No act of a person is kept yet.\n"
-
-    call("pause", "insider")
-    assert call("audit", "--by", "bob").stdout == "No act that is kept is like this.\n"
 
 
 def test_the_abort_of_a_paused_job_is_one_act(relay, call, tmp_path):

@@ -25,8 +25,7 @@ def told(relay, sandbox):
     """A relay whose entrances have a response stream."""
     sandbox.settings(lytics={"collect_status": 200})
     relay.configure(lytics(sandbox.url), triggers=trigger("vip-enter", **ANSWERED))
-    yield relay
-    sandbox.settings(lytics={"collect_status": 200})
+    return relay
 
 
 def step(relay):
@@ -41,11 +40,20 @@ def kept(relay):
     return sum(relay.client.xlen(partition.responses) for partition in relay.partitions())
 
 
-def test_lytics_is_told_what_became_of_each_delivery(told, sandbox):
+def test_lytics_is_told_what_became_of_each_request_once_it_is_up_and_holds_up_nothing(
+    told, sandbox
+):
+    sandbox.settings(lytics={"collect_status": 503})
+    told.publish(payload("Ann@example.com"))
     told.deliver(payload("Ann@example.com"), payload("bob@example.com"))
 
     done = step(told)
 
+    found = told.status()
+    assert (found["delivered"], found["skipped"]) == (2, 1), "that needed no request"
+    assert (done.wait_seconds > 0, kept(told), collected(sandbox)) == (True, 2, [])
+    sandbox.settings(lytics={"collect_status": 200})
+    assert step(told).line == "2 responses sent"
     records = sorted(collected(sandbox), key=lambda record: record["origin"]["email"])
     assert [record["origin"] for record in records] == [
         {"email": "Ann@example.com"},
@@ -54,8 +62,9 @@ def test_lytics_is_told_what_became_of_each_delivery(told, sandbox):
     response = records[0]["response"]
     assert (response["outcome"], response["status"]) == ("delivered", 200)
     assert (response["audience"], response["event"]) == ("vip", "enter")
-    assert done.line == "2 responses sent"
     assert kept(told) == 0
+    assert StepStore(told.client, keys.responses("insider"), "", ExportState).take()
+    assert not step(told).taken, "of two steps at once the second does nothing"
 
 
 def test_a_death_is_told_with_its_reason_and_without_the_profile(told, sandbox):
@@ -68,28 +77,6 @@ def test_a_death_is_told_with_its_reason_and_without_the_profile(told, sandbox):
     assert record["response"]["outcome"] == "dead"
     assert record["response"]["reason"] == "template_error"
     assert "Secretina" not in orjson.dumps(record).decode()
-
-
-def test_what_needed_no_request_is_not_told(told, sandbox):
-    told.publish(payload("ann@example.com"))
-    told.deliver(payload("ann@example.com"))
-
-    step(told)
-
-    assert len(collected(sandbox)) == 1
-
-
-def test_a_lytics_that_is_down_holds_up_nothing_and_is_told_later(told, sandbox):
-    sandbox.settings(lytics={"collect_status": 503})
-    told.deliver(payload("ann@example.com"))
-
-    done = step(told)
-
-    assert told.status()["delivered"] == 1
-    assert (done.wait_seconds > 0, kept(told), collected(sandbox)) == (True, 1, [])
-    sandbox.settings(lytics={"collect_status": 200})
-    step(told)
-    assert (kept(told), len(collected(sandbox))) == (0, 1)
 
 
 async def _settled(relay, records):
@@ -134,12 +121,6 @@ def test_the_oldest_go_where_there_are_too_many_and_are_counted(told, sandbox):
         pass
     assert collected(sandbox)[-1]["origin"] == {"email": "p11999"}
     assert len(collected(sandbox)) == left
-
-
-def test_of_two_steps_at_once_the_second_does_nothing(told):
-    assert StepStore(told.client, keys.responses("insider"), "", ExportState).take()
-
-    assert not step(told).taken
 
 
 def test_lytics_gets_the_answer_with_named_headers_and_fields(relay, sandbox):

@@ -19,14 +19,6 @@ ANN = digest_of("email:ann@example.com").hex()
 HOSTILE = "vip\x1b[31m\u202e"
 
 
-@pytest.fixture
-def log(relay):
-    """Follow the log from now on."""
-    follower = LogFollower(relay.client, relay.settings)
-    assert follower.look() == []
-    return follower
-
-
 def deliver(relay, sandbox):
     """Let deliveries end as delivered, skipped and dead."""
     sandbox.settings(poison="poisoned", poison_status=200)
@@ -35,7 +27,19 @@ def deliver(relay, sandbox):
     relay.deliver(payload("ann@example.com", minute=1))
 
 
-def test_each_end_is_seen_once_in_its_order(relay, sandbox, log):
+FILTERS = [
+    ({"person": "ann@example.com"}, ["delivered", "skipped"]),
+    ({"person": ANN}, ["delivered", "skipped"]),
+    ({"outcome": "dead"}, ["dead"]),
+    ({"trigger": "vip-enter", "text": "SUPERSEDED"}, ["skipped"]),
+    ({"audience": "gold"}, []),
+    ({"destination": "insider", "audience": "vip"}, ["dead", "delivered", "skipped"]),
+]
+
+
+def test_each_end_is_seen_once_in_its_order_and_filters_narrow_each_other(relay, sandbox):
+    log = LogFollower(relay.client, relay.settings)
+    assert log.look() == []
     relay.deliver(payload("cid@example.com"))
     assert [row.outcome for row in log.look()] == ["delivered"]
 
@@ -46,25 +50,9 @@ def test_each_end_is_seen_once_in_its_order(relay, sandbox, log):
     assert (rows[2].outcome, rows[2].reason, rows[2].person) == ("skipped", "superseded", ANN)
     assert rows == sorted(rows, key=lambda row: row.time_ms)
     assert log.look() == []
-
-
-@pytest.mark.parametrize(
-    ("wanted", "outcomes"),
-    [
-        ({"person": "ann@example.com"}, ["delivered", "skipped"]),
-        ({"person": ANN}, ["delivered", "skipped"]),
-        ({"outcome": "dead"}, ["dead"]),
-        ({"trigger": "vip-enter", "text": "SUPERSEDED"}, ["skipped"]),
-        ({"audience": "gold"}, []),
-        ({"destination": "insider", "audience": "vip"}, ["dead", "delivered", "skipped"]),
-    ],
-)
-def test_filters_narrow_each_other(relay, sandbox, log, wanted, outcomes):
-    deliver(relay, sandbox)
-
-    chosen = TapOptions(**wanted).chosen(relay.settings)
-
-    assert sorted(row.outcome for row in log.look() if chosen.wants(row)) == outcomes
+    for wanted, outcomes in FILTERS:
+        chosen = TapOptions(**wanted).chosen(relay.settings)
+        assert sorted(row.outcome for row in rows if chosen.wants(row)) == outcomes, wanted
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])

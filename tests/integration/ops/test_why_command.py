@@ -17,19 +17,15 @@ def why(call):
     return lambda profile: orjson.loads(call("why", profile, "--json").stdout)
 
 
-@pytest.fixture
-def ann(relay, sandbox):
-    """Ann entered, was sent the same again, was refused once, has left; and something waits."""
+def test_everything_stands_in_one_timeline_without_a_profile_field_however_a_person_is_named(
+    relay, sandbox, why, call
+):
     relay.deliver(payload("ann@example.com"))
     relay.deliver(payload("ann@example.com"), payload("ben@example.com"))
     sandbox.settings(poison="poisoned", poison_status=200)
     relay.deliver(payload("ann@example.com", audience="gold", minute=1, status="poisoned"))
     relay.publish(payload("ann@example.com", direction="exit", minute=2))
-    return relay
 
-
-@pytest.mark.usefixtures("ann")
-def test_everything_stands_in_one_timeline(why):
     found = why("ann@example.com")
 
     assert [(line["audience"], line["direction"]) for line in found["ledger"]] == [("vip", "enter")]
@@ -40,6 +36,12 @@ def test_everything_stands_in_one_timeline(why):
     assert found["waiting"][0]["direction"] == "exit"
     assert len(found["letters"]) == 1
     assert found["waiting_is_whole"]
+    printed = str(found) + call("why", "ann@example.com").stdout
+    assert "ann@example.com" not in printed
+    assert "vip-exit" in printed
+    digest = found["profile"]["digest"]
+    for text in (" ANN@example.com", "email:ann@example.com", digest):
+        assert why(text)["profile"]["digest"] == digest
 
 
 def test_it_ends_with_how_often_and_when_the_last_event_was_delivered(relay, why, sandbox, call):
@@ -62,14 +64,6 @@ def test_it_ends_with_how_often_and_when_the_last_event_was_delivered(relay, why
     )
 
 
-@pytest.mark.usefixtures("ann")
-def test_a_person_is_found_however_the_value_is_written(why):
-    digest = why("ann@example.com")["profile"]["digest"]
-
-    for text in (" ANN@example.com", "email:ann@example.com", digest):
-        assert why(text)["profile"]["digest"] == digest
-
-
 def test_a_digest_is_known_while_its_first_event_waits_and_after_it_was_discarded(relay, why, call):
     digest = why("ann@example.com")["profile"]["digest"]
     relay.publish(payload("ann@example.com"))
@@ -80,32 +74,11 @@ def test_a_digest_is_known_while_its_first_event_waits_and_after_it_was_discarde
     assert why(digest)["timeline"]
 
 
-@pytest.mark.usefixtures("ann")
-def test_no_profile_field_is_printed(call):
-    commands = ("why", "ann@example.com"), ("why", "ann@example.com", "--json")
-    printed = "".join(call(*words).stdout for words in commands)
-
-    assert "ann@example.com" not in printed
-    assert "vip-exit" in printed
-
-
 def test_of_a_stranger_nothing_is_known(why, call):
     assert why("nobody@example.com")["known"] is False
     assert "Nothing is known" in call("why", "nobody@example.com").stdout
     with pytest.raises(UsageWrong, match="can't be anybody's identity"):
         why(" ")
-
-
-def test_what_is_in_the_quarantine_is_found(relay, why):
-    relay.configure(triggers="")
-    relay.publish(payload("ann@example.com", audience="typo"))
-
-    found = why("ann@example.com")
-
-    assert [moment["what"] for moment in found["timeline"]] == ["quarantined"]
-    assert found["timeline"][0]["audience"] == "typo"
-    assert found["known"]
-    assert found["verdict"].startswith("The last event (of typo) came, and could not be placed: ")
 
 
 def test_of_whom_nothing_was_delivered_it_does_not_point_to_the_ledger(relay, why, sandbox, call):

@@ -17,7 +17,7 @@ def listed(call, slug):
     return next(row for row in rows if row["slug"] == slug)
 
 
-def test_an_audience_is_counted_by_the_ledger(relay, call):
+def test_an_audience_is_counted_by_the_ledger_and_kept_if_no_trigger_lets_anybody_go(relay, call):
     relay.deliver(
         payload("ann@example.com"),
         payload("bob@example.com"),
@@ -30,6 +30,9 @@ def test_an_audience_is_counted_by_the_ledger(relay, call):
     assert (found["members"], found["left"], row["ids"]) == (1, 1, ["vipvipvip"])
     assert row["triggers"] == ["vip-enter", "vip-exit"]
     assert "vip-enter, vip-exit" in call("audience", "list").stdout
+    relay.configure("")
+    with pytest.raises(UsageWrong, match="No trigger wants the exit"):
+        call("audience", "retire", "vip", "--yes")
 
 
 def test_who_is_in_an_audience_that_is_retired_leaves_it(relay_of_a_sync, call, sandbox):
@@ -60,10 +63,3 @@ def test_for_whom_there_is_no_name_nothing_is_published(relay, call, sandbox):
         "published": 1,
     }
     assert "backfill start SOURCE --audience vip --on exit" in " ".join(told.stderr.split())
-
-
-def test_an_audience_that_no_trigger_lets_go_is_not_retired(relay, call):
-    relay.configure("")
-
-    with pytest.raises(UsageWrong, match="No trigger wants the exit"):
-        call("audience", "retire", "vip", "--yes")

@@ -6,30 +6,21 @@ import pytest
 from segrelay.ops.insider import check_live
 
 
-@pytest.fixture
-def check(call):
-    def run():
+def test_a_panel_is_right_if_it_knows_what_is_sent_and_not_without_the_list(call, sandbox):
+    def check():
         result = call("config", "check", "--live", "--json")
         return result.exit_code, orjson.loads(result.stdout)
 
-    return run
-
-
-def test_a_panel_that_knows_what_is_sent_once_it_is_made_right_is_right(check):
     code, found = check()
+    sandbox.settings(panel_attributes={"status": "string"})
+    failed, undefined = check()
 
     assert (code, found["valid"], found["problems"]) == (0, True, [])
     assert not [warning for warning in found["warnings"] if "in Insider's panel" in warning]
-
-
-def test_an_undefined_list_of_audiences_is_a_problem(check, sandbox):
-    sandbox.settings(panel_attributes={"status": "string"})
-
-    code, found = check()
-
-    assert code == 2
-    assert any("triggers.vip-enter: attribute lytics_computed_attr" in p for p in found["problems"])
-    assert any("triggers.vip-exit: attribute lytics_computed_attr" in p for p in found["problems"])
+    assert failed == 2
+    for name in ("vip-enter", "vip-exit"):
+        said = f"triggers.{name}: attribute lytics_computed_attr"
+        assert any(said in problem for problem in undefined["problems"])
 
 
 COLUMNS = "/api/user/v3/metadata/columns"

@@ -27,10 +27,6 @@ def place(written):
     return written("vip.js", TEMPLATE)
 
 
-def check_configuration():
-    return CliRunner().invoke(app, ["config", "check"])
-
-
 @pytest.mark.usefixtures("place")
 def test_a_template_is_checked_rendered_and_explained_by_its_name(run):
     checked = run("check", "vip", "--json")
@@ -40,6 +36,8 @@ def test_a_template_is_checked_rendered_and_explained_by_its_name(run):
     [report] = json.loads(checked.stdout)["templates"]
     assert (report["template"], report["language"], report["fit"]) == ("vip.js", "JavaScript", True)
     assert (report["compiled"], report["findings"]) == (False, [])
+    refused = run("new", "begin.js", "--from", "insider/enter")
+    assert isinstance(refused.exception, UsageWrong), "a shipped template is no beginning"
     assert json.loads(rendered.stdout)[0]["body"]["users"][0]["attributes"]["name"] == "Ann"
     assert "users[0].attributes.city is left out: it is empty" in explained.output
 
@@ -59,13 +57,6 @@ def test_a_new_template_is_fit(run, api, name):
     rows = {row["template"]: row for row in json.loads(listed.stdout)["templates"]}
     assert rows["vip.js"]["triggers"] == ["vip-enter"]
     assert len(rows["vip.js"]["version"]) == 12
-
-
-@pytest.mark.usefixtures("place")
-def test_a_shipped_template_is_no_beginning_for_one_in_javascript(run):
-    refused = run("new", "begin.js", "--from", "insider/enter")
-
-    assert isinstance(refused.exception, UsageWrong)
 
 
 @pytest.mark.parametrize(
@@ -91,16 +82,22 @@ def test_what_is_wrong_is_named_with_its_place(run, place, source, said):
     assert said in checked.output + checked.stderr
 
 
-def test_the_configuration_is_checked_with_a_template_in_javascript(place):
-    fit = check_configuration()
-    (place / "vip.js").write_text("function template(data) { return boom; }")
-    failing = check_configuration()
-    (place / "vip.js").write_text("function template(data { }")
-    broken = check_configuration()
+def test_the_configuration_is_checked_with_a_template_in_javascript(place, tmp_path):
+    def check():
+        checked = CliRunner().invoke(app, ["config", "check"])
+        return checked.exit_code, " ".join((checked.output + checked.stderr).split())
 
-    assert fit.exit_code == 0, fit.output
-    assert "vip.js:1: ReferenceError: boom is not defined" in failing.output + failing.stderr
-    assert (broken.exit_code, "vip.js:1:" in broken.output + broken.stderr) == (2, True)
+    assert check()[0] == 0
+    (place / "vip.js").write_text("function template(data) { return boom; }")
+    assert "vip.js:1: ReferenceError: boom is not defined" in check()[1]
+    (place / "vip.js").write_text("function template(data { }")
+    code, said = check()
+    assert (code, "vip.js:1:" in said) == (2, True)
+    (place / "vip.ts").write_text("export {}")
+    config = tmp_path / "segrelay.toml"
+    config.write_text(config.read_text().replace("vip.js", "vip.ts"))
+    code, said = check()
+    assert (code, "vip.ts: ends in .ts; a template is written in Jsonnet" in said) == (2, True)
 
 
 def test_a_template_is_pushed_as_js1_and_tried_at_lytics(run, place, written):
@@ -118,16 +115,3 @@ def test_a_template_is_pushed_as_js1_and_tried_at_lytics(run, place, written):
     assert (tried.exit_code, "renders the same" in tried.output) == (0, True)
     assert "Lytics renders it; here it is failed" in differs.output
     assert "of the type js1, and this one is jsonnet" in refused.exception.message
-
-
-def test_a_configured_template_of_another_kind_is_told_what_it_is(place, tmp_path):
-    (place / "vip.ts").write_text("export {}")
-    config = tmp_path / "segrelay.toml"
-    config.write_text(config.read_text().replace("vip.js", "vip.ts"))
-
-    checked = check_configuration()
-
-    assert checked.exit_code == 2
-    assert "vip.ts: ends in .ts; a template is written in Jsonnet" in " ".join(
-        (checked.output + checked.stderr).split()
-    )

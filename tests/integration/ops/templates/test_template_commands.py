@@ -27,8 +27,7 @@ def folder(written, redis_url):
     return written("vip.jsonnet", TEMPLATE, redis=redis_url)
 
 
-@pytest.mark.usefixtures("folder")
-def test_a_new_template_is_fit_and_gets_its_tests(run):
+def test_a_new_template_is_fit_gets_its_tests_and_overwrites_nothing(run, folder):
     assert run("new", "mine").exit_code == 0
     checked = run("check", "mine", "--strict")
     filled = run("test", "mine", "--update")
@@ -37,7 +36,12 @@ def test_a_new_template_is_fit_and_gets_its_tests(run):
     assert (checked.exit_code, filled.exit_code, tested.exit_code) == (0, 0, 0), checked.output
     for name in ("mine.ts", "mine.mjs", "mine.md"):
         assert "a template ends in .jsonnet, .js" in run("new", name).exception.message
-    assert run("new", "v1.2").exit_code == 0
+    assert "there is a file already" in run("new", "mine").exception.message
+    unknown = run("new", "other", "--from", "no-such")
+    assert "insider/enter" in unknown.exception.message
+    assert run("new", "v1.2", "--from", "insider/exit").exit_code == 0
+    copied = (folder / "v1.2.jsonnet").read_text()
+    assert copied == (SHIPPED_FOLDER / "insider/exit.jsonnet").read_text()
     listed = json.loads(run("list", "--json").stdout)["templates"]
     assert [row["triggers"] for row in listed] == [[], [], ["vip-enter"]]
 
@@ -51,18 +55,6 @@ def test_a_template_that_no_trigger_uses_is_rendered_with_the_settings_that_each
 
     assert "lytics_computed_attr" in shown.stdout
     assert "name one by --trigger" in shown.stderr
-
-
-def test_a_model_is_copied_and_nothing_is_overwritten(run, folder):
-    assert run("new", "mine", "--from", "insider/exit").exit_code == 0
-    again = run("new", "mine")
-    unknown = run("new", "other", "--from", "no-such")
-
-    assert (folder / "mine.jsonnet").read_text() == (
-        SHIPPED_FOLDER / "insider/exit.jsonnet"
-    ).read_text()
-    assert "there is a file already" in again.exception.message
-    assert "insider/enter" in unknown.exception.message
 
 
 def test_a_case_that_fails_is_shown_as_a_difference(run, folder):
@@ -117,9 +109,14 @@ def test_a_version_that_lies_beside_the_file_is_compared_with_it(run, folder):
     assert list(json.loads(of_file.stdout)["sent"]) == ["users[].attributes.city"]
     assert json.loads(of_sample.stdout)["sent"] == json.loads(of_file.stdout)["sent"]
     assert "there is no such template" in unknown.exception.message
+    cases = [{"event": json.loads(SAMPLE.read_text())}] * 2
+    (folder / "before.case.json").write_text(json.dumps(cases))
+    (folder / "mine.jsonnet").write_text(TEMPLATE)
+    found = json.loads(run("diff", "mine", "before", "--json").stdout)
+    assert found["events"] == len(cases), "no trigger uses them: the cases of either are compared"
 
 
-def test_what_lytics_answers_with_200_although_it_failed_is_a_failure(
+def test_what_lytics_answers_with_200_although_it_failed_is_a_failure_and_one_of_several_files_too(
     run, folder, tmp_path, written
 ):
     with SandboxProcess(launch=WarmProcess) as sandbox:
@@ -133,19 +130,14 @@ def test_what_lytics_answers_with_200_although_it_failed_is_a_failure(
         (tmp_path / "p.json").write_text(json.dumps(payload))
 
         failed = run("remote", "test", "vip", tmp_path / "p.json")
+    (folder / "vip.jsonnet").write_text(
+        "local i = import 'insider.libsonnet'; { a: i.identifiers }"
+    )
+    refused = run("push", "vip")
 
     assert (same.exit_code, failed.exit_code) == (0, 1)
     assert "Lytics renders the same." in same.output
     assert "Lytics answers 200, but the template failed there" in failed.output
-
-
-def test_a_template_with_files_of_its_own_is_not_pushed(run, folder):
-    (folder / "vip.jsonnet").write_text(
-        "local i = import 'insider.libsonnet'; { a: i.identifiers }"
-    )
-
-    refused = run("push", "vip")
-
     assert "imports lib/insider.libsonnet" in refused.exception.message
 
 
@@ -175,14 +167,3 @@ def test_a_path_to_a_template_is_its_name_too(run, folder, monkeypatch):
     assert [one["template"] for one in orjson.loads(checked.stdout)["templates"]] == ["vip.jsonnet"]
     assert (checked.exit_code, rendered.exit_code) == (0, 0)
     assert "there is no such file" in run("check", "other/vip.jsonnet").output
-
-
-def test_of_what_no_trigger_uses_the_cases_of_either_version_are_compared(run, folder):
-    for name in ("old", "mine"):
-        (folder / f"{name}.jsonnet").write_text(TEMPLATE)
-    cases = [{"event": json.loads(SAMPLE.read_text())}] * 2
-    (folder / "mine.case.json").write_text(json.dumps(cases))
-
-    found = json.loads(run("diff", "old", "mine", "--json").stdout)
-
-    assert found["events"] == len(cases), found

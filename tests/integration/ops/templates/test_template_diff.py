@@ -1,7 +1,6 @@
 """`segrelay template diff` over what Redis holds: what waits, what is dead."""
 
 import orjson
-import pytest
 
 from tests.integration.ops.relay import payload
 
@@ -18,32 +17,21 @@ if event.get("email") == "dead@example.com" then error "no" else (import "change
 """
 
 
-@pytest.fixture
-def diff(relay, call):
-    """One delivery is dead, and two wait."""
+def test_what_redis_holds_is_rendered_with_both(relay, call):
     relay.template("changed.jsonnet", CHANGED)
     relay.template("enter.jsonnet", FAILING)
     relay.deliver(payload("dead@example.com"))
     assert relay.status()["dead"] == 1
     relay.publish(payload("ann@example.com"), payload("ben@example.com"))
     relay.template("old.jsonnet", CHANGED.replace("New", "Old"))
+    diff = ("template", "diff", "old", "changed", "--trigger", "vip-enter", "--json")
+    for options, events in (
+        (("--waiting",), 2),
+        (("--letters",), 1),
+        (("--waiting", "--letters"), 3),
+    ):
+        result = call(*diff, *options)
 
-    def run(*options):
-        result = call(
-            "template", "diff", "old", "changed", "--trigger", "vip-enter", *options, "--json"
-        )
         assert result.exit_code == 0, result.output
         assert "Old" not in result.stdout
-        return orjson.loads(result.stdout)
-
-    return run
-
-
-@pytest.mark.parametrize(
-    ("options", "events"),
-    [(["--waiting"], 2), (["--letters"], 1), (["--waiting", "--letters"], 3)],
-)
-def test_what_redis_holds_is_rendered_with_both(diff, options, events):
-    found = diff(*options)
-
-    assert found["events"] == events, found
+        assert orjson.loads(result.stdout)["events"] == events, options

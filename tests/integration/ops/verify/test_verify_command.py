@@ -32,13 +32,21 @@ def delivered(relay):
 
 
 @pytest.mark.usefixtures("delivered")
-def test_what_was_delivered_is_found_there(verify):
+def test_what_was_delivered_and_had_time_to_show_is_found_there(verify, call, sandbox):
     code, found = verify()
+    sample = verify("--sample", "2")[1]
+    too_soon = orjson.loads(call("verify", "--json").stdout)
 
-    assert code == 0
-    assert found["differences"] == []
+    assert (code, found["differences"]) == (0, [])
     assert found["profiles"] >= 4
     assert found["memberships"] >= 6
+    assert sample["profiles"] == 2
+    assert (too_soon["candidates"], too_soon["profiles"]) == (0, 0)
+    with pytest.raises(UsageWrong, match="no destination 'nowhere'"):
+        verify("--destination", "nowhere")
+    sandbox.settings(credentials_status=401)
+    with pytest.raises(OperationsMustAct, match="refuses the authorization 'Sandbox'"):
+        verify()
 
 
 def test_all_people_of_one_request_are_known(relay, verify):
@@ -67,53 +75,21 @@ def test_where_people_are_many_an_even_sample_is_said_to_be_one(relay, verify):
     assert 22_000 < found["people"] < 26_000
 
 
-@pytest.mark.usefixtures("delivered")
-def test_why_takes_what_verify_prints(sandbox, verify, call):
-    sandbox.reset()
-
-    _, found = verify()
-
-    wrong = found["differences"][0]
-    known = orjson.loads(call("why", wrong["profile"], "--json").stdout)
-    assert known["known"]
-    assert wrong["audience"] in {line["audience"] for line in known["ledger"]}
-
-
-@pytest.mark.usefixtures("delivered")
-def test_a_sample_is_no_larger_than_wanted(verify):
-    assert verify("--sample", "2")[1]["profiles"] == 2
-
-
-def test_a_silent_drop_is_found(delivered, sandbox, verify):
+def test_a_silent_drop_is_found_and_why_takes_what_is_printed(delivered, sandbox, verify, call):
     attributes = sandbox.settings()["panel_attributes"]
     without = {name: kind for name, kind in attributes.items() if name != "lytics_computed_attr"}
     sandbox.reset()
     sandbox.settings(panel_attributes=without)
     delivered.deliver(payload("ben@example.com"))
-    try:
-        code, found = verify()
-    finally:
-        sandbox.settings(panel_attributes=attributes)
+
+    code, found = verify()
 
     assert code == 1
     wrong = {(one["audience"], one["expected"], one["found"]) for one in found["differences"]}
     assert ("vip", "inside", "outside") in wrong
     assert ("gold", "inside", "unknown") in wrong
     assert "ben@example.com" not in orjson.dumps(found).decode()
-
-
-@pytest.mark.usefixtures("delivered")
-def test_only_what_had_time_to_show_is_read(call):
-    found = orjson.loads(call("verify", "--json").stdout)
-
-    assert (found["candidates"], found["profiles"]) == (0, 0)
-
-
-@pytest.mark.usefixtures("delivered")
-def test_what_can_not_be_read_is_an_error(sandbox, verify):
-    sandbox.settings(credentials_status=401)
-
-    with pytest.raises(OperationsMustAct, match="refuses the authorization 'Sandbox'"):
-        verify()
-    with pytest.raises(UsageWrong, match="no destination 'nowhere'"):
-        verify("--destination", "nowhere")
+    first = found["differences"][0]
+    known = orjson.loads(call("why", first["profile"], "--json").stdout)
+    assert known["known"]
+    assert first["audience"] in {line["audience"] for line in known["ledger"]}
