@@ -15,6 +15,7 @@ from segrelay.jsonnet.compiled.running.limits import FRAMES
 from segrelay.ops.embedded import EmbeddedRedis, ensure_running, stop
 from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.connection import connect
+from tests.hash_slots import HashSlotWatch
 from tests.nightly import NIGHTLY
 from tests.processor_time import (  # noqa: F401 - hooks
     pytest_runtest_makereport,
@@ -22,7 +23,6 @@ from tests.processor_time import (  # noqa: F401 - hooks
 )
 from tests.redis_user import restricted_url
 from tests.sealed import seal_all
-from tests.slots import SlotWatch
 from tests.topologies import LocalCluster
 
 # A shell that runs tests in the background lets them ignore Ctrl-C, and so what they start.
@@ -105,7 +105,7 @@ def redis_url(valkey: EmbeddedRedis) -> Iterator[str]:
     """The URL of an empty database; no call of ours may have keys of two slots."""
     with connect(valkey.url) as client:
         client.flushall()
-    watch = SlotWatch(valkey.url)
+    watch = HashSlotWatch(valkey.url)
     yield valkey.url
     watch.end()
     assert not watch.refused, f"A Cluster would refuse: {watch.refused}"

@@ -58,11 +58,16 @@ def lines(events, **options):
     return b"\n".join(payloads(events, **options)) + b"\n"
 
 
-def send(rig, given, *options):
+def run(rig, *words, given=b""):
+    """Run a command that has to come to a good end; returns what it says."""
+    done = rig.command(*words, given=given)
+    assert done.returncode == 0, (words, done.stdout, done.stderr)
+    return done.stdout
+
+
+def send(rig, given):
     """Send payloads; all must be in Redis afterwards. Returns the command's report."""
-    answer = rig.command("send", "-", "--json", *options, given=given)
-    assert answer.returncode == 0, answer.stderr.decode()
-    return orjson.loads(answer.stdout)
+    return orjson.loads(run(rig, "send", "-", "--json", given=given))
 
 
 def publish(rig, given):

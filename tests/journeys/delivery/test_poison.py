@@ -17,6 +17,7 @@ from tests.journeys.play import (
     Rig,
     lines,
     nothing_is_wrong,
+    run,
     send,
     start_worker,
     status_of,
@@ -70,9 +71,7 @@ def dead_by_reason(rig):
 
 
 def dead_people(rig):
-    answer = rig.command("dlq", "list", "--json", "--reveal", "--limit", "1000")
-    assert answer.returncode == 0, answer.stderr.decode()
-    text = answer.stdout.decode()
+    text = run(rig, "dlq", "list", "--json", "--reveal", "--limit", "1000").decode()
     return {n for n in range(PEOPLE) if f"person{n}@example.com" in text}
 
 

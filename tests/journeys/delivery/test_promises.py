@@ -11,6 +11,7 @@ from tests.journeys.play import (
     invent,
     lines,
     nothing_is_wrong,
+    run,
     send,
     sent_twice,
     start_worker,
@@ -74,8 +75,7 @@ def test_kills_lose_nothing_and_double_only_what_was_in_flight(tmp_path):
 def exported(rig):
     """Return the rows of all outcomes, as a warehouse gets them."""
     file = rig.folder / "outcomes.ndjson"
-    answer = rig.command("outcomes", "export", str(file), "--cursor", "warehouse")
-    assert answer.returncode == 0, answer.stderr.decode()
+    run(rig, "outcomes", "export", str(file), "--cursor", "warehouse")
     return rows_of(file)
 
 

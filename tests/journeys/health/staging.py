@@ -31,7 +31,7 @@ import segrelay.templates as shipped
 from tests.configuration import lytics, table
 from tests.journeys.channel import OVER, PROBLEM, Channel
 from tests.journeys.judging import entrances, ill_of, well
-from tests.journeys.play import SHORT, Rig, publish
+from tests.journeys.play import SHORT, Rig, publish, run
 
 MEMBERS = [{"_uid": f"u{n}", "email": f"p{n}@example.com", "segments": ["vip"]} for n in range(300)]
 TEMPLATE = "insider/enter.jsonnet"
@@ -53,8 +53,7 @@ class Stage:
         self._next += count
 
     def run(self, *words):
-        done = self.rig.command(*words)
-        assert done.returncode == 0, (words, done.stderr)
+        run(self.rig, *words)
 
     def named(self, name, message, command):
         """Wait until a failure is named and told, with cause and remedy."""

@@ -8,7 +8,7 @@ import pytest
 
 from tests.journeys.health.staging import MEMBERS, SHIPPED, SYNC, TEMPLATE, again_and_again
 from tests.journeys.judging import entrances, well
-from tests.journeys.play import SHORT, Rig, send, start_worker, status_of, stop_worker
+from tests.journeys.play import SHORT, Rig, run, send, start_worker, status_of, stop_worker
 from tests.nightly import amount
 from tests.waiting import patient
 
@@ -58,8 +58,7 @@ def backfill(rig, number):
     people = (f"reader{number}-{one}@example.com" for one in range(300))
     rows.write_bytes(b"\n".join(orjson.dumps({"email": email}) for email in people))
     job = ("--audience", "newsletter", "--as-of", "now", "--job", f"load-{number}")
-    done = rig.command("backfill", "start", str(rows), *job)
-    assert done.returncode == 0, done.stderr
+    run(rig, "backfill", "start", str(rows), *job)
 
 
 @pytest.mark.nightly

@@ -10,6 +10,7 @@ from tests.journeys.play import (
     invent,
     lines,
     nothing_is_wrong,
+    run,
     send,
     start_worker,
     status_of,
@@ -31,9 +32,7 @@ def write_rows(path, emails):
 
 def backfill(rig, *arguments):
     """Run `segrelay backfill`; returns its document."""
-    answer = rig.command("backfill", *arguments, "--json")
-    assert answer.returncode == 0, answer.stderr.decode()
-    return orjson.loads(answer.stdout)
+    return orjson.loads(run(rig, "backfill", *arguments, "--json"))
 
 
 def start(rig, path, audience, *options):
@@ -56,7 +55,7 @@ def test_a_paused_job_is_not_delivered_and_everything_beside_it_is(tmp_path):
     ]
     with Rig(tmp_path, sandbox_settings=LATENCY) as rig, watched(rig):
         start(rig, write_rows(tmp_path / "rows.ndjson", emails), "vip", "--job", "load")
-        assert rig.command("backfill", "pause", "load").returncode == 0
+        run(rig, "backfill", "pause", "load")
         start_worker(rig)
         send(rig, lines(sent))
         until(lambda: status_of(rig)["waiting"] <= len(emails), 40)

@@ -23,7 +23,7 @@ from tests.integration.ops.person.test_erased_person import dumps, everything
 from tests.integration.ops.person.test_erased_person import needles as needles_of
 from tests.journeys.append_only_file import commands_of
 from tests.journeys.canaries import found_in, marks_of
-from tests.journeys.play import REMEMBERS_ALL, SHORT, Rig, start_worker, status_of
+from tests.journeys.play import REMEMBERS_ALL, SHORT, Rig, run, start_worker, status_of
 from tests.journeys.receiver import Receiver, answers
 from tests.rig import kill_group
 from tests.sealed import KEY, is_sealed
@@ -72,9 +72,7 @@ class Installation:
         assert self.receiver.post(b"[" + b",".join(payloads) + b"]") == 200
 
     def run(self, *command):
-        done = self.rig.command(*command)
-        assert done.returncode == 0, done.stderr.decode()
-        return done.stdout
+        return run(self.rig, *command)
 
 
 def payload(email, audience, minute=0, *, at="", **fields):

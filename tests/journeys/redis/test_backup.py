@@ -10,6 +10,7 @@ from tests.journeys.play import (
     invent,
     lines,
     nothing_is_wrong,
+    run,
     send,
     start_worker,
     status_of,
@@ -31,11 +32,6 @@ def restore(rig):
     shutil.rmtree(rig.settings.redis.data_dir)
     shutil.copytree(rig.folder / "copy", rig.settings.redis.data_dir)
     rig.start_redis()
-
-
-def run(rig, *words):
-    done = rig.command(*words)
-    assert done.returncode == 0, (words, done.stdout, done.stderr)
 
 
 @pytest.mark.nightly

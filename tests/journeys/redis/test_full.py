@@ -79,16 +79,6 @@ def limit_files(pid, size):
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
-@contextmanager
-def started_by(rig, launch):
-    """Let our commands be started in another way meanwhile."""
-    usual, rig.launch = rig.launch, launch
-    try:
-        yield
-    finally:
-        rig.launch = usual
-
-
 @pytest.mark.nightly
 def test_a_full_disk_ends_redis_and_loses_nothing(tmp_path):
     happened, sent = invent(EVENTS, EVENTS // 3, seed=22)
@@ -99,7 +89,8 @@ def test_a_full_disk_ends_redis_and_loses_nothing(tmp_path):
         until(lambda: status_of(rig)["delivered"] > 100, 20)
 
         # What starts Redis again has to inherit the limit from here, not from a warm server.
-        with full_disk(rig), started_by(rig, subprocess.Popen):
+        rig.launch = subprocess.Popen
+        with full_disk(rig):
             said = refusal(rig, lines(sent[EVENTS // 3 : EVENTS * 2 // 3], **PROFILE))
         assert rig.workers[0].poll() is None
 

@@ -29,11 +29,6 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def receiver() -> Receiver:
-    return Receiver()
-
-
-@pytest.fixture
 def environment(tmp_path: Path, receiver: Receiver) -> dict[str, str]:
     """The environment of our commands, with a configuration of a sandbox run."""
     text = configuration(

@@ -9,7 +9,7 @@ from segrelay.ops.embedded import EmbeddedRedis
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.redis.scripts import ScriptCall, run_each, run_script
-from tests.slots import SlotWatch
+from tests.hash_slots import HashSlotWatch
 
 ONE, OTHER = "{insider:0}counts", "{insider:1}counts"
 SCRIPT = "return #KEYS"
@@ -17,7 +17,7 @@ Doing = Callable[[Redis], Any]
 
 
 def refused(valkey: EmbeddedRedis, doing: Doing) -> int:
-    watch = SlotWatch(valkey.url)
+    watch = HashSlotWatch(valkey.url)
     with connect(valkey.url) as client:
         doing(client)
     watch.end()

@@ -24,7 +24,7 @@ _READ_EVERY_SECONDS: Final = 0.5
 """The server keeps what is not read. To read each command at once would disturb what is tested."""
 
 
-class SlotWatch:
+class HashSlotWatch:
     """Reads the commands that a server runs, and remembers which had keys of two slots.
 
     A transaction that begins with a script is one of `run_each`, for which Redis syncs its disk
