@@ -87,9 +87,6 @@ class Store:
     def put_ledger(self, digest: bytes, text: bytes) -> None:
         self.client.set(self.keys.ledger(digest), text)
 
-    def end_lease(self) -> None:
-        self.client.hset(self.keys.lease, "until", 0)
-
     def put_hold(self, stream: str, hold: Hold) -> None:
         self.client.hset(self.keys.holds, stream, f"{hold.last_id} {hold.until_ms}")
 

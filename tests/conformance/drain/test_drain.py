@@ -92,17 +92,6 @@ def test_an_asserted_event_is_skipped_and_its_neighbours_go(make_world) -> None:
     assert world.store.counts["skipped|enter|asserted"] == 1
 
 
-def test_a_backfills_list_that_would_be_overwritten_is_corrected(make_world) -> None:
-    world = make_world()
-    world.put(event("ada", "new", "overwrite", at=9, segments=["new"]))
-    world.drain()
-    world.put(event("ada", "vip", "overwrite", at=5, segments=["vip"], lane="backfill"))
-
-    world.drain()
-
-    assert world.insider.lists["ada@example.com"] == {"new", "vip"}
-
-
 def test_a_state_event_is_sent_where_a_whole_list_was_told_since(make_world) -> None:
     world = make_world()
     world.put(event("ada", "vip", "exit", at=3))

@@ -15,7 +15,7 @@ from tests.conformance.drain.fake_insider import (
     silent,
     taken,
 )
-from tests.conformance.drain.world import LATE_SECONDS, dead_letters, event, members
+from tests.conformance.drain.world import LATE_SECONDS, dead_letters, event, members, reasons
 
 
 def test_an_event_that_fails_alone_dies_once_others_went_through_meanwhile(make_world) -> None:
@@ -26,7 +26,7 @@ def test_an_event_that_fails_alone_dies_once_others_went_through_meanwhile(make_
         world.drain()
         world.pass_seconds(40)
 
-    assert [dead_letter["reason"] for dead_letter in dead_letters(world)] == ["failed"]
+    assert reasons(world) == ["failed"]
     assert dead_letters(world)[0]["profile"]["email"] == POISON
     alone = [s for s in world.sendings if emails(s) == [POISON]]
     assert len(alone) >= 5
@@ -58,7 +58,7 @@ def test_on_ambiguous_dead_letter_sends_nothing_twice(make_world) -> None:
     world.put(event("poison", "new", at=5), event("ada"))
     world.drain()
 
-    assert [dead_letter["reason"] for dead_letter in dead_letters(world)] == ["ambiguous"]
+    assert reasons(world) == ["ambiguous"]
     assert world.store.waiting() == 1, "the other event of the person waits for the intent in doubt"
     assert len([s for s in world.sendings if holds_poison(s)]) == 1
 
@@ -81,7 +81,7 @@ def test_on_ambiguous_dead_letter_holds_while_the_trigger_of_a_vanished_worker_i
     world.put(event("ada", "new"))
     world.drain_until_nothing_is_left()
 
-    assert [dead_letter["reason"] for dead_letter in dead_letters(world)] == ["ambiguous"]
+    assert reasons(world) == ["ambiguous"]
     assert [s.users for s in world.sendings if "ada" in str(s.users)] != []
     assert world.count("delivered") == 11
 
@@ -118,7 +118,7 @@ def test_an_event_that_kills_its_process_dies_alone(make_world) -> None:
     world.pass_seconds(11)
     world.drain_until_nothing_is_left(seconds=60)
 
-    assert [dead_letter["reason"] for dead_letter in dead_letters(world)] == ["killed_worker"]
+    assert reasons(world) == ["killed_worker"]
     assert len(members(world)) == 20
 
 

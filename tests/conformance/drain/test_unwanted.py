@@ -1,10 +1,8 @@
 """What a trigger does not want any more when it is drained becomes a dead letter."""
 
-import orjson
-
 from segrelay.worker.contract.triggers import Scope
 from segrelay.worker.contract.words import Direction
-from tests.conformance.drain.world import World, event, members
+from tests.conformance.drain.world import World, event, members, reasons
 
 WANTS = Scope("enter", Direction.ENTER, frozenset({"vip"}))
 WANTS_GOLD = Scope("enter", Direction.ENTER, frozenset({"gold"}))
@@ -14,10 +12,6 @@ WANTS_EXITS = Scope("enter", Direction.EXIT, None)
 def mean(world: World, scope: Scope, edition: str) -> None:
     world.scopes = {"enter": scope}
     world.adopt("enter", edition)
-
-
-def reasons(world: World) -> list[str]:
-    return [orjson.loads(letter)["reason"] for letter in world.store.dead_letters.values()]
 
 
 def test_an_audience_that_the_trigger_names_no_longer_dies_unwanted(make_world) -> None:

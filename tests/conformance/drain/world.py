@@ -76,7 +76,6 @@ START_MS = 1_764_000_000_000
 BEFORE_US = 1_763_900_000_000_000
 DEADLINE_SECONDS, LATE_SECONDS = 20.0, 30.0
 RETENTION_SECONDS = 1e6
-KEYS = PartitionKeys("insider", 0)
 
 
 TRIGGERS = {
@@ -447,6 +446,11 @@ def event(
 
 def dead_letters(world: World) -> list[dict[str, Any]]:
     return [orjson.loads(text) for text in world.store.dead_letters.values()]
+
+
+def reasons(world: World) -> list[str]:
+    """Return the reasons of all dead letters."""
+    return [dead_letter["reason"] for dead_letter in dead_letters(world)]
 
 
 def members(world: World, audience: str = "vip") -> set[str]:

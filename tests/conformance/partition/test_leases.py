@@ -8,12 +8,6 @@ from tests.conformance.partition.conftest import LATE_SECONDS, LEASE_SECONDS, Be
 from tests.conformance.partition.steps import held_with, settle, settled, take
 
 
-def test_a_lease_is_held_by_one(bench: Bench) -> None:
-    take(bench)
-
-    assert bench.run(bench.two.take()) is None
-
-
 def test_a_lapsed_lease_can_be_taken_and_then_the_old_holder_has_lost_it(bench: Bench) -> None:
     delivery = held_with(bench, "ada")[0]
     bench.pass_seconds(LEASE_SECONDS)

@@ -159,18 +159,6 @@ def test_the_attribute_is_called_the_same_in_templates_and_in_shaping(agreed, ki
         assert shaped.users[0]["attributes"] == {"custom": {name: kind == "enter"}}
 
 
-def test_all_templates_send_the_same_of_a_profile(shipped):
-    profile = sample_profile(Direction.ENTER, NOW)
-
-    [[listed], [flagged], [changed]] = [
-        shipped(name, [profile]) for name in ("enter", "flag-enter", "change")
-    ]
-
-    for user, membership in ((listed, "lytics_computed_attr"), (flagged, "lytics_in_vip")):
-        assert user["attributes"]["custom"].pop(membership)
-        assert user["attributes"] == changed["attributes"]
-
-
 def test_an_endpoint_can_tell_a_repeated_event_by_its_id(agreed):
     profiles = [
         _profile(status="a"),

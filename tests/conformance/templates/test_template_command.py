@@ -51,13 +51,6 @@ def test_a_template_that_is_not_compiled_is_named_with_the_place_that_forbids_it
     assert "a.jsonnet:2:26: std as a value" in result.output
 
 
-def test_a_template_that_is_not_fit_is_named_with_its_place(run, here):
-    result = run("check", "page_exit.jsonnet", "--templates", here)
-
-    assert result.exit_code == 2
-    assert "page_exit.jsonnet:4:9" in result.output
-
-
 def test_the_triggers_settings_and_sample_are_used(run, tmp_path, monkeypatch):
     (tmp_path / "templates").mkdir()
     (tmp_path / "templates" / "t.jsonnet").write_text(
