@@ -31,22 +31,15 @@ from tests.waiting import allowed, until
 TABLES = endpoint("one"), trigger("vip", destination="one")
 
 
-def test_a_process_that_lacks_the_address_says_that_it_announces_nothing(tmp_path):
-    settings = settings_in(tmp_path, *TABLES, table("operate.notify", url="env:CHAT_URL"))
-
+def test_a_process_that_lacks_the_address_announces_nothing_and_says_so(settings, tmp_path):
     with capture_logs() as said:
         assert start_announcer(settings) is None
+        without = settings_in(tmp_path, *TABLES, table("operate.notify", url="env:CHAT_URL"))
+        assert start_announcer(without) is None
 
     (line,) = said
     assert (line["event"], line["log_level"]) == ("alerts.off", "warning")
     assert "env:CHAT_URL" in line["message"]
-
-
-def test_without_the_table_nothing_is_said(settings):
-    with capture_logs() as said:
-        assert start_announcer(settings) is None
-
-    assert said == []
 
 
 @pytest.fixture

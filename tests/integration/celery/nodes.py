@@ -7,7 +7,7 @@ import subprocess
 import time
 from contextlib import suppress
 
-from segrelay.worker.contract.celery import DRAIN_TASK, QUEUES, queue_name
+from segrelay.worker.contract.celery import DRAIN_TASK, queue_name
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.own_processes import own_module
 from segrelay.worker.contract.redis.connection import connect
@@ -19,10 +19,10 @@ from tests.warm import WarmProcess
 FAKE_WORKER = "tests.integration.celery.fake_worker"
 
 
-def configure(folder, url, destinations=("one", "two")):
+def configure(folder, url):
     tables = (
         endpoint(name, authorization="insider") + trigger(f"of-{name}", destination=name, url="/")
-        for name in destinations
+        for name in ("one", "two")
     )
     return settings_in(folder, credentials(), *tables, redis=url, partitions=16).source
 
@@ -43,9 +43,6 @@ class Broker:
             name = f"{lane}|of-{destination}"
             self.client.xadd(keys.stream(name), {"h": "", "p": ""})
             self.client.sadd(keys.streams, name)
-
-    def queued(self):
-        return sum(self.client.llen(queue) for queue in QUEUES)
 
 
 class Node:

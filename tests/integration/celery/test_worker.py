@@ -10,19 +10,24 @@ import pytest
 
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import QUEUES, RETENTION_TASK, queue_name
+from segrelay.worker.contract.own_processes import processors
 from segrelay.worker.core.rounds import WakeUp
 from tests.integration.celery.nodes import Node, live, send
 from tests.waiting import allowed, patient, until
 
 
-def test_all_processes_are_built_first_and_a_supervisor_hears_that_it_is_ready_and_sweeps(
+def test_two_processes_a_core_and_two_more_are_built_and_a_supervisor_hears_that_it_sweeps(
     configuration, tmp_path
 ):
+    def processes():
+        return len({row["pid"] for row in node.events("drains.built")})
+
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
         supervisor.bind(str(tmp_path / "notify"))
         supervisor.settimeout(allowed(10))
-        with Node(configuration, "--concurrency=3", supervisor=tmp_path / "notify") as node:
-            until(lambda: len({row["pid"] for row in node.events("drains.built")}) == 3)
+        with Node(configuration, supervisor=tmp_path / "notify") as node:
+            wanted = 2 * processors() + 2
+            until(lambda: processes() >= wanted)
             heard = [supervisor.recv(100) for _ in range(3)]
             os.kill(node.process.pid, signal.SIGSTOP)
             supervisor.settimeout(3)
@@ -34,6 +39,7 @@ def test_all_processes_are_built_first_and_a_supervisor_hears_that_it_is_ready_a
                 pass
             os.kill(node.process.pid, signal.SIGCONT)
 
+    assert processes() == wanted
     assert heard == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
     assert len(while_it_stands) <= 1
 

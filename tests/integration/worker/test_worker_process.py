@@ -1,9 +1,6 @@
-"""What a worker's process does with its garbage, and how many there are."""
+"""What a worker's process does with its garbage, and what it does not drain."""
 
 import gc
-import os
-import subprocess
-import sys
 import weakref
 from contextlib import closing
 from pathlib import Path
@@ -11,14 +8,11 @@ from pathlib import Path
 import pytest
 
 from segrelay.worker.batch.partition import Stop
-from segrelay.worker.contract.own_processes import processors
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import UsageWrong
 from segrelay.worker.node.loading import load
 from segrelay.worker.node.runtime import Runtime
 from tests.configuration import endpoint, settings_in, trigger
-
-ROOT = Path(__file__).parents[3]
 
 
 class Knot:
@@ -57,20 +51,3 @@ def test_what_the_configuration_does_not_name_is_not_drained(settings, name, num
 
     with closing(Runtime(settings, loaded)) as runtime, pytest.raises(UsageWrong, match=why):
         runtime.drain(name, number, Stop())
-
-
-def test_there_are_two_processes_for_each_core_and_two_more(settings: Settings):
-    asked = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from segrelay.worker.app import app; print(app.conf.worker_concurrency)",
-        ],
-        cwd=ROOT,
-        env={**os.environ, "SEGRELAY_CONFIG": str(settings.source)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-
-    assert int(asked.stdout) == 2 * processors() + 2

@@ -15,14 +15,9 @@ PARTITION = PartitionKeys("insider", 0)
 
 
 @pytest.fixture
-def client(redis_url: str) -> Iterator[Redis]:
-    with connect(redis_url) as client:
-        client.hset(PARTITION.lease, mapping={"token": "ours", "until": 0})
-        yield client
-
-
-@pytest.fixture
-def keeper(redis_url: str) -> Iterator[LeaseKeeper]:
+def keeper(client: Redis, redis_url: str) -> Iterator[LeaseKeeper]:
+    """The thread that renews; somebody else may read and change the lease of `ours`."""
+    client.hset(PARTITION.lease, mapping={"token": "ours", "until": 0})
     with closing(LeaseKeeper(connect(redis_url))) as keeper:
         yield keeper
 

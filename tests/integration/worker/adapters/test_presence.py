@@ -32,15 +32,6 @@ class Node:
             self.now += 3
 
 
-def test_a_worker_is_seen_with_its_configuration(client):
-    Node(client).announce()
-
-    (found,) = read_processes(client)
-    assert (found.pid, found.kind, found.config) == (os.getpid(), "worker", "aaa")
-    assert 0 <= now_ms(client) - read_seen(client)["worker"] < 5_000
-    assert 0 <= now_ms(client) - found.begun_ms < 5_000
-
-
 @pytest.mark.parametrize("ago_ms", [2 * LIFE_MS, -3_600_000], ids=["long ago", "clock set back"])
 def test_who_was_seen_long_ago_or_by_a_clock_that_was_set_back_is_forgotten(client, ago_ms):
     silent = Process("elsewhere", 7, "worker", "aaa")
@@ -54,19 +45,23 @@ def test_who_was_seen_long_ago_or_by_a_clock_that_was_set_back_is_forgotten(clie
     assert 0 < client.pttl(keys.PROCESSES) <= LIFE_MS
 
 
-def test_a_worker_that_ends_leaves_nothing_behind(client):
+def test_a_worker_is_seen_with_its_configuration_and_leaves_nothing_behind(client):
     node = Node(client)
     for number in range(20):
         node.stopped["vip-enter"] = str(number)
         node.announce()
 
     (found,) = read_processes(client)
+    seen_at = read_seen(client)[WORKER]
     node.presence.leave()
 
+    assert (found.pid, found.kind, found.config) == (os.getpid(), "worker", "aaa")
     assert found.stopped == {"vip-enter": "19"}
+    assert 0 <= now_ms(client) - seen_at < 5_000
+    assert 0 <= now_ms(client) - found.begun_ms < 5_000
     assert read_processes(client) == []
     seen = read_seen(client)
-    assert seen[WORKER_ENDED] >= seen[WORKER] > 0
+    assert seen[WORKER_ENDED] >= seen[WORKER] == seen_at
 
 
 def test_a_change_of_the_template_files_is_passed_on_twice(client):
