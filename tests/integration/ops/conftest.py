@@ -4,9 +4,6 @@ from contextlib import closing
 
 import pytest
 
-from segrelay.producer.publish import Publisher
-from segrelay.producer.sync.step import syncing_for
-from segrelay.producer.wakeups import SilentWaker
 from tests.commands import called
 from tests.integration.ops.relay import EXIT, LYTICS, Relay
 
@@ -33,10 +30,7 @@ def relay_of_a_sync(relay, sandbox):
         {"_uid": f"u{n:03}", "email": f"p{n}@example.com", "segments": ["vip"]} for n in range(12)
     ]
     sandbox.post("lytics/profiles", rows)
-    publisher = Publisher(relay.client, relay.settings, waker=SilentWaker())
-    syncing = syncing_for(relay.client, relay.settings, "vip", publisher)
-    while syncing.step(forced=not syncing.store.peek().number).more:
-        pass
+    relay.sync()
     relay.drain()
     sandbox.settings(lytics={"date_offset_seconds": 0.0})
     return relay

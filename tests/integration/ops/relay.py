@@ -8,6 +8,7 @@ from segrelay.ops.state.partitions import KINDS
 from segrelay.ops.status.command import read_status
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
+from segrelay.producer.sync.step import syncing_for
 from segrelay.producer.wakeups import SilentWaker
 from segrelay.templates import SHIPPED_FOLDER
 from segrelay.worker.batch.partition import Stop
@@ -108,8 +109,17 @@ class Relay:
         self.reload()
 
     def publish(self, *payloads, **options):
-        publisher = Publisher(self.client, self.settings, waker=SilentWaker())
-        return publisher.publish([orjson.dumps(one) for one in payloads], PublishOptions(**options))
+        texts = [orjson.dumps(one) for one in payloads]
+        return self._publisher().publish(texts, PublishOptions(**options))
+
+    def _publisher(self):
+        return Publisher(self.client, self.settings, waker=SilentWaker())
+
+    def sync(self):
+        """Do a whole run of the sync `vip`."""
+        syncing = syncing_for(self.client, self.settings, "vip", self._publisher())
+        while syncing.step(forced=True).more:
+            pass
 
     def deliver(self, *payloads, **options):
         """Publish, and drain all there is."""
@@ -149,23 +159,22 @@ class Relay:
         count = self.settings.redis.partitions
         return [PartitionKeys("insider", number) for number in range(count)]
 
-    def spoil_profiles(self):
-        """Let what waits lack its end, so that it is no JSON, or can't be unsealed."""
+    def _stored(self):
+        """Yield the keys of all streams that are not empty."""
         for partition in self.partitions():
             for name in self.client.smembers(partition.streams):
-                stream = partition.stream(name.decode())
-                for entry_id, fields in self.client.xrange(stream):
-                    self.client.xdel(stream, entry_id)
-                    self.client.xadd(stream, fields | {b"p": fields[b"p"][:-3]})
+                yield partition.stream(name.decode())
+
+    def spoil_profiles(self):
+        """Let what waits lack its end, so that it is no JSON, or can't be unsealed."""
+        for stream in self._stored():
+            for entry_id, fields in self.client.xrange(stream):
+                self.client.xdel(stream, entry_id)
+                self.client.xadd(stream, fields | {b"p": fields[b"p"][:-3]})
 
     def entries(self):
         """Return the fields of all that waits."""
-        return [
-            fields
-            for partition in self.partitions()
-            for name in self.client.smembers(partition.streams)
-            for _, fields in self.client.xrange(partition.stream(name.decode()))
-        ]
+        return [fields for one in self._stored() for _, fields in self.client.xrange(one)]
 
     def status(self):
         found = read_status(self.client, self.settings)

@@ -81,14 +81,6 @@ def test_of_a_stranger_nothing_is_known(why, call):
         why(" ")
 
 
-def test_of_whom_nothing_was_delivered_it_does_not_point_to_the_ledger(relay, why, sandbox, call):
-    sandbox.settings(error_shares={"503": 1.0})
-    relay.deliver(payload("ann@example.com"))
-    call("discard", "--all", "--yes")
-
-    assert why("ann@example.com")["verdict"] == "Nothing waits. Nothing was delivered."
-
-
 def test_what_waits_says_why_and_status_that_it_was_refused(relay, why, sandbox, call):
     sandbox.settings(poison="poisoned", poison_status=400)
     relay.deliver(payload("ann@example.com", status="poisoned"))
@@ -107,7 +99,9 @@ def test_what_waits_says_why_and_status_that_it_was_refused(relay, why, sandbox,
     assert "no worker has been seen for 10 s" in waiting["detail"]
 
 
-def test_what_waits_for_an_intent_in_doubt_says_so(relay, why, sandbox):
+def test_what_waits_for_an_intent_in_doubt_says_so_and_once_discarded_not_that_it_was_delivered(
+    relay, why, sandbox, call
+):
     sandbox.settings(error_shares={"504": 1.0})
     relay.deliver(payload("ann@example.com"))
     relay.publish(payload("ann@example.com", direction="exit", minute=2))
@@ -116,6 +110,8 @@ def test_what_waits_for_an_intent_in_doubt_says_so(relay, why, sandbox):
 
     assert any("in doubt" in detail for detail in details)
     assert any("nothing went through, tried" in detail and "504" in detail for detail in details)
+    call("discard", "--all", "--yes")
+    assert why("ann@example.com")["verdict"] == "Nothing waits. Nothing was delivered."
 
 
 def test_a_delivery_of_a_large_request_is_told_with_time_and_status(relay, why, call):

@@ -35,20 +35,15 @@ def told(email, slug, direction="enter", minute=10, audience_id=OLD_ID):
     return whole
 
 
-def own_triggers(relay, *slugs):
-    """Give each slug triggers of its own."""
-    text = "".join(
-        trigger(f"{slug}-{on}", audiences=[slug], on=on, template=f"{on}.jsonnet", url=url)
-        for slug in slugs
-        for on, url in URLS.items()
-    )
-    relay.configure(text + LYTICS.format(url="http://127.0.0.1:9"), triggers="")
-
-
 @pytest.fixture
 def inside(relay):
     """Twenty people are in the audience, for whose slugs there are triggers of their own."""
-    own_triggers(relay, OLD, NEW)
+    own = (
+        trigger(f"{slug}-{on}", audiences=[slug], on=on, template=f"{on}.jsonnet", url=url)
+        for slug in (OLD, NEW)
+        for on, url in URLS.items()
+    )
+    relay.configure("".join(own) + LYTICS.format(url="http://127.0.0.1:9"), triggers="")
     relay.deliver(*(payload(email) for email in EVERYBODY))
     known_by_a_sync(relay, EVERYBODY)
     return relay

@@ -4,16 +4,13 @@ from contextlib import closing
 
 from segrelay.worker.batch.partition import Stop
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.keys import PartitionKeys
 from tests.integration.ops.relay import EXIT, payload, started
 
 
 def test_the_drain_that_finds_the_limit_reached_sends_nothing_more(relay):
     relay.configure(EXIT, late='late = "1s"\ndead_letters_kept = 2')
     relay.publish(payload("ada@example.com"), payload("bob@example.com"))
-    partitions = [
-        PartitionKeys("insider", number) for number in range(relay.settings.redis.partitions)
-    ]
+    partitions = relay.partitions()
     for partition in partitions[:2]:
         relay.client.hset(partition.dead_letters, "live|vip-enter|1-1", b"{}")
 

@@ -38,19 +38,14 @@ def plain_dumps(redis_url):
 
 def everything(client):
     """Return the bytes of all that Redis holds: names of keys, and their values."""
-    values = values_of(client, list(client.scan_iter()))
-    found = list(values)
-    for value in values.values():
-        match value:
-            case bytes():
-                found.append(value)
-            case dict():
-                found += [part for pair in value.items() for part in pair]
-            case _:
-                for each in value:
-                    one, other = each if isinstance(each, tuple) else (each, None)
-                    found += other.values() if isinstance(other, dict) else [one]
-    return found
+    return parts_of(values_of(client, list(client.scan_iter())))
+
+
+def parts_of(value):
+    if isinstance(value, bytes):
+        return [value]
+    within = value.items() if isinstance(value, dict) else value
+    return [part for each in within if not isinstance(each, float) for part in parts_of(each)]
 
 
 def dumps(client):

@@ -4,9 +4,6 @@ import pytest
 
 from segrelay.ops.status.health import read_problems
 from segrelay.ops.status.problems import ILL
-from segrelay.producer.publish import Publisher
-from segrelay.producer.sync.step import syncing_for
-from segrelay.producer.wakeups import SilentWaker
 from segrelay.worker.adapters.redis.survey import RedisProgress
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.processes import report_receiver
@@ -65,19 +62,12 @@ def test_what_receivers_refuse_and_what_cannot_be_placed_is_told(relay):
 
 def test_a_sync_that_fails_or_waits_for_a_person_is_told(relay_of_a_sync, sandbox):
     relay = relay_of_a_sync
-    publisher = Publisher(relay.client, relay.settings, waker=SilentWaker())
-
-    def run():
-        syncing = syncing_for(relay.client, relay.settings, "vip", publisher)
-        while syncing.step(forced=True).more:
-            pass
-
     sandbox.settings(lytics={"error_shares": {"401": 1.0}})
     with pytest.raises(LyticsRefused):
-        run()
+        relay.sync()
     assert "401" in ill(relay)["sync_fails"]
     sandbox.settings(lytics={"error_shares": {}})
     moves = [{"uid": f"u{n:03}", "audience": "vip", "change": "exit"} for n in range(12)]
     sandbox.post("lytics/moves", moves)
-    run()
+    relay.sync()
     assert "→ segrelay sync confirm vip" in ill(relay)["sync_waits"]
