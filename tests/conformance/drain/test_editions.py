@@ -16,8 +16,10 @@ def mend(world: World) -> None:
     world.adopt("enter", "new")
 
 
-def wait_long(world: World) -> None:
-    """Let a trigger fail until its deliveries wait for minutes."""
+def wait_long(world: World, edition: str) -> None:
+    """Let an edition of a trigger fail until its delivery waits for minutes."""
+    world.adopt("enter", edition)
+    world.put(event("ada"))
     for _ in range(12):
         world.drain()
         world.pass_seconds(60)
@@ -27,9 +29,7 @@ def wait_long(world: World) -> None:
 @pytest.mark.parametrize("answer", [refuses_everything, lambda _: failed(500)])
 def test_a_new_edition_ends_the_wait_that_an_older_one_has_caused(make_world, answer) -> None:
     world = make_world(answer)
-    world.adopt("enter", "old")
-    world.put(event("ada"))
-    wait_long(world)
+    wait_long(world, "old")
     tried = len(world.sendings)
     assert world.due() == ""
     world.drain()
@@ -46,9 +46,7 @@ def test_a_new_edition_ends_the_wait_that_an_older_one_has_caused(make_world, an
 
 def test_an_older_edition_does_not_end_the_wait_of_a_newer_one(make_world) -> None:
     world = make_world(refuses_everything)
-    world.adopt("enter", "new")
-    world.put(event("ada"))
-    wait_long(world)
+    wait_long(world, "new")
     tried = len(world.sendings)
 
     world.load("enter", "old")
@@ -74,9 +72,7 @@ def test_what_an_older_edition_writes_after_the_newer_was_adopted_ends_with_it(m
 
 def test_a_new_edition_begins_anew_with_short_waits(make_world) -> None:
     world = make_world(refuses_everything)
-    world.adopt("enter", "old")
-    world.put(event("ada"))
-    wait_long(world)
+    wait_long(world, "old")
 
     world.adopt("enter", "new")
     world.drain()

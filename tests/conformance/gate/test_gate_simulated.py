@@ -26,7 +26,6 @@ START_US = 1_764_000_000_000_000
 RATE, SENDERS = amount((200, 8), nightly=(6_000, 16))
 HOSTS = itertools.count()
 WORKS, SLOW, FAILED = Accepted(), SlowDown(), Failed("503")
-NAMES = {id(WORKS): "works", id(SLOW): "slow", id(FAILED): "failed"}
 
 
 @dataclass
@@ -36,23 +35,25 @@ class Host:
     limit: int
     is_up: bool = True
     taken: deque[int] = field(default_factory=deque)
-    answers: list[tuple[int, str]] = field(default_factory=list)
+    answers: list[tuple[int, Verdict]] = field(default_factory=list)
 
     def answer(self, now: int) -> Verdict:
-        while self.taken and self.taken[0] <= now - MINUTE:
-            self.taken.popleft()
-        heard = FAILED
-        if self.is_up:
-            heard = WORKS if len(self.taken) < self.limit else SLOW
-        if heard is WORKS:
-            self.taken.append(now)
-        self.answers.append((now, NAMES[id(heard)]))
+        heard = FAILED if not self.is_up else WORKS if self.takes(now) else SLOW
+        self.answers.append((now, heard))
         return heard
 
-    def count(self, what: str, since_seconds: float, until_seconds: float = 1e9) -> int:
+    def takes(self, now: int) -> bool:
+        while self.taken and self.taken[0] <= now - MINUTE:
+            self.taken.popleft()
+        if len(self.taken) >= self.limit:
+            return False
+        self.taken.append(now)
+        return True
+
+    def count(self, what: Verdict, since_seconds: float, until_seconds: float = 1e9) -> int:
         return sum(
-            since_seconds <= at / MICROSECONDS < until_seconds and kind == what
-            for at, kind in self.answers
+            since_seconds <= at / MICROSECONDS < until_seconds and heard is what
+            for at, heard in self.answers
         )
 
 
@@ -63,15 +64,14 @@ class BucketHost(Host):
     tokens: float = 0.0
     filled_at: int = 0
 
-    def answer(self, now: int) -> Verdict:
+    def takes(self, now: int) -> bool:
         a_second = self.limit / 60
         self.tokens = min(a_second, self.tokens + a_second * (now - self.filled_at) / MICROSECONDS)
         self.filled_at = now
-        heard = WORKS if self.tokens >= 1 else SLOW
-        if heard is WORKS:
-            self.tokens -= 1
-        self.answers.append((now, NAMES[id(heard)]))
-        return heard
+        if self.tokens < 1:
+            return False
+        self.tokens -= 1
+        return True
 
 
 @dataclass
@@ -81,7 +81,6 @@ class Simulation:
     Args:
         rate: As configured.
         latency_seconds: Of one request; up to as much again by chance.
-        changes: What happens when, in seconds.
     """
 
     client: Redis
@@ -95,11 +94,11 @@ class Simulation:
     def __post_init__(self) -> None:
         self.gate = own_gate(self.client, self.rate, lambda: START_US + self.now)
 
-    def run(self, until_seconds: float, changes=(), *, begins_seconds: float = 0.0) -> Host:
+    def run(self, until_seconds: float, *changes: tuple[float, str, int]) -> Host:
+        """Let all send until then; a change is a time (seconds), a field of the host, its value."""
         chance = random.Random(self.seed)
-        begins = round(begins_seconds * MICROSECONDS)
-        queue = [(begins, number, "ask", None) for number in range(self.senders)]
-        queue += [(round(at * MICROSECONDS), -1, "change", act) for at, act in changes]
+        queue = [(0, number, "ask", None) for number in range(self.senders)]
+        queue += [(round(at * MICROSECONDS), -1, "change", to) for at, *to in changes]
         heapq.heapify(queue)
         order = self.senders
         while queue:
@@ -109,7 +108,7 @@ class Simulation:
             order += 1
             self.now = now
             if what == "change":
-                item(self.host)
+                setattr(self.host, *item)
             elif what == "ask":
                 at, what, item = self._ask(now)
                 heapq.heappush(queue, (at, order, what, item))
@@ -144,22 +143,14 @@ def own_gate(client: Redis, rate: float, now_us) -> RedisGate:
     return gate_of(AtOnce(VirtualClient.beside(client, now_us)), f"own-{next(HOSTS)}", rate)
 
 
-def halve(host: Host) -> None:
-    host.limit //= 2
-
-
-def double(host: Host) -> None:
-    host.limit *= 2
-
-
 @pytest.mark.parametrize(
     ("rate", "senders"), [pytest.param(25_000, 64, marks=pytest.mark.nightly), (600, 8), (60, 4)]
 )
 def test_the_limit_is_used_and_never_broken(redis, rate, senders):
     host = Simulation(redis, Host(rate), rate, senders).run(121)
 
-    assert host.count("slow", 0) == 0
-    assert host.count("works", 61, 121) >= 0.95 * rate
+    assert host.count(SLOW, 0) == 0
+    assert host.count(WORKS, 61, 121) >= 0.95 * rate
 
 
 @pytest.mark.parametrize("kind", [Host, BucketHost])
@@ -168,35 +159,30 @@ def test_the_limit_is_used_and_never_broken(redis, rate, senders):
     [pytest.param(25_000, 64, marks=pytest.mark.nightly), (600, amount(4, nightly=8))],
 )
 def test_a_halved_limit_is_met_by_few_requests(redis, kind, rate, senders):
-    host = Simulation(redis, kind(rate), rate, senders).run(310, [(70, halve)])
+    host = Simulation(redis, kind(rate), rate, senders).run(310, (70, "limit", rate // 2))
 
     for until_seconds in (130, 200, 310):
-        slow = host.count("slow", 80, until_seconds)
-        works = host.count("works", 80, until_seconds)
+        slow = host.count(SLOW, 80, until_seconds)
+        works = host.count(WORKS, 80, until_seconds)
         assert slow <= 0.01 * (slow + works)
-    assert host.count("works", 110, 310) >= 0.8 * (rate / 2) * (200 / 60)
+    assert host.count(WORKS, 110, 310) >= 0.8 * (rate / 2) * (200 / 60)
 
 
 def test_the_rate_recovers_when_the_limit_is_raised_again(redis):
-    changes = [(70, halve), (200, double)]
-    host = Simulation(redis, Host(RATE), RATE).run(460, changes)
+    changes = (70, "limit", RATE // 2), (200, "limit", RATE)
+    host = Simulation(redis, Host(RATE), RATE).run(460, *changes)
 
-    assert host.count("works", 400, 460) >= 0.95 * RATE
-    assert host.count("slow", 200) <= 20
+    assert host.count(WORKS, 400, 460) >= 0.95 * RATE
+    assert host.count(SLOW, 200) <= 20
 
 
 def test_an_outage_costs_few_requests_and_ends_by_itself(redis):
-    def fall(host: Host) -> None:
-        host.is_up = False
-
-    def rise(host: Host) -> None:
-        host.is_up = True
-
-    host = Simulation(redis, Host(RATE), RATE).run(200, [(10, fall), (110, rise)])
+    changes = (10, "is_up", False), (110, "is_up", True)
+    host = Simulation(redis, Host(RATE), RATE).run(200, *changes)
 
     before_it_opens, probes = 4, 7
-    assert host.count("failed", 0) <= SENDERS + before_it_opens + probes
-    assert host.count("works", 140, 200) >= 0.95 * RATE
+    assert host.count(FAILED, 0) <= SENDERS + before_it_opens + probes
+    assert host.count(WORKS, 140, 200) >= 0.95 * RATE
 
 
 class Walk:
@@ -269,4 +255,4 @@ def test_any_latency_below_a_second_keeps_the_limit(redis, seed, latency):
     rate = amount(120, nightly=300)
     host = Simulation(redis, Host(rate), rate, 12, latency_seconds=latency, seed=seed).run(150)
 
-    assert host.count("slow", 0) == 0
+    assert host.count(SLOW, 0) == 0
