@@ -143,7 +143,8 @@ class WebhookSender:
             headers["content-encoding"], body = "gzip", gzip.compress(body, 1)
         try:
             answer = await self._client.post(self.job.webhook_url, content=body, headers=headers)
-        except httpx.HTTPError:
+        except (httpx.HTTPError, AttributeError):
+            # httpx asks a connection for its socket, and uvloop has none of one that ended at once.
             return 0, 0.0
         return answer.status_code, _seconds(answer.headers.get("retry-after", ""))
 
