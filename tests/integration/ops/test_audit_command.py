@@ -38,7 +38,7 @@ def test_discarding_tells_how_many_and_what_was_chosen(relay, call):
     assert act.outcome == "done"
 
 
-def test_an_act_that_breaks_off_tells_how_far_it_came(relay):
+def test_an_act_that_breaks_off_tells_how_far_it_came_or_what_to_do(relay):
     def broken(doing):
         doing.count = 3
         raise KeyboardInterrupt
@@ -47,6 +47,13 @@ def test_an_act_that_breaks_off_tells_how_far_it_came(relay):
         perform(relay.client, act_of("discard"), broken)
 
     assert (newest(relay).outcome, newest(relay).count) == (BROKEN_OFF, 3)
+
+    def kept_from_its_end(_):
+        raise RedisUnavailable("Redis is away.", FAILOVER_SECONDS)
+
+    with pytest.raises(RedisUnavailable, match="`segrelay audience retire vip` is not finished"):
+        perform(relay.client, act_of("audience retire", "vip"), kept_from_its_end)
+    assert newest(relay).outcome == "begun"
 
 
 def test_an_act_goes_on_when_redis_is_back_and_is_kept_once(relay):
@@ -61,15 +68,6 @@ def test_an_act_goes_on_when_redis_is_back_and_is_kept_once(relay):
 
     assert perform(relay.client, act_of("discard"), broken_twice) == 3
     assert [(one.outcome, one.count) for one in read_acts(relay.client)] == [("done", 3)]
-
-
-def test_an_act_that_redis_keeps_from_its_end_says_what_to_do(relay):
-    def broken(_):
-        raise RedisUnavailable("Redis is away.", FAILOVER_SECONDS)
-
-    with pytest.raises(RedisUnavailable, match="`segrelay audience retire vip` is not finished"):
-        perform(relay.client, act_of("audience retire", "vip"), broken)
-    assert newest(relay).outcome == "begun"
 
 
 def test_an_act_whose_answer_was_lost_is_neither_kept_nor_carried_out_again(relay):

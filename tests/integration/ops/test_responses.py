@@ -1,17 +1,14 @@
 """Response streams: outcomes from the drain to Lytics' collect API."""
 
-import asyncio
-
 import orjson
 import pytest
 
 from segrelay.ops.status.standing import read_standing
 from segrelay.producer.steps import StepStore
 from segrelay.producer.tasks import ExportState, export_responses
-from segrelay.worker.adapters.redis.partition import RedisPartition
-from segrelay.worker.batch.partition import Intent, Settlement
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.redis.connection import connect_async
+from segrelay.worker.contract.keys import partition_of
+from segrelay.worker.contract.protection import PROTECTION
 from tests.configuration import lytics, trigger
 from tests.integration.ops.relay import payload
 
@@ -79,47 +76,25 @@ def test_a_death_is_told_with_its_reason_and_without_the_profile(told, sandbox):
     assert "Secretina" not in orjson.dumps(record).decode()
 
 
-async def _settled(relay, records):
-    client = connect_async(relay.settings.redis.url)
-    partition = relay.partitions()[0]
-    partition = RedisPartition(
-        client,
-        partition,
-        lease_seconds=10,
-        late_seconds=1,
-        retention_seconds=60,
-        owner="me:1 x",
-        most_bytes=10_000,
-    )
-    assert await partition.take()
-    intent = Intent("n", ())
-    for first in range(0, records, 1_000):
-        await partition.intent(intent)
-        await partition.settle(
-            Settlement(
-                intent_id="n",
-                responses=[
-                    orjson.dumps(["answers", {"origin": {"email": f"p{first + n}"}}])
-                    for n in range(1_000)
-                ],
-            )
-        )
-    await client.aclose()
-
-
 def test_the_oldest_go_where_there_are_too_many_and_are_counted(told, sandbox):
-    asyncio.run(_settled(told, 12_000))
+    at = told.partitions()[partition_of("email:ann@example.com", 4)]
+    with told.client.pipeline(transaction=False) as pipe:
+        for n in range(11_999):
+            record = orjson.dumps(["answers", {"origin": {"email": f"p{n}"}}])
+            pipe.xadd(at.responses, {"r": PROTECTION.seal(record, b"responses")})
+        pipe.execute()
+    told.deliver(payload("ann@example.com"))
 
     left = kept(told)
     assert 10_000 <= left < 10_200
-    assert int(told.client.get(told.partitions()[0].responseslost)) == 12_000 - left
+    assert int(told.client.get(at.responseslost)) == 12_000 - left
     assert told.status()["responses"] == {"waiting": left, "lost": 12_000 - left}
-    (oldest, *_) = told.client.xrange(told.partitions()[0].responses, count=1)
+    (oldest, *_) = told.client.xrange(at.responses, count=1)
     found = read_standing(told.client, told.settings).responses
     assert f"{found.oldest_ms}-".encode() == oldest[0].partition(b"-")[0] + b"-"
     while step(told).more:
         pass
-    assert collected(sandbox)[-1]["origin"] == {"email": "p11999"}
+    assert collected(sandbox)[-1]["origin"] == {"email": "ann@example.com"}
     assert len(collected(sandbox)) == left
 
 

@@ -64,21 +64,21 @@ def test_without_a_trigger_all_that_want_the_event_are_tried(call, tmp_path, rel
 
 
 HIDDEN = "https://hooks.example.com/services/a-path-that-nobody-may-see"
-OTHERS = {"destination": "crm", "audiences": ["*"], "template": "person.jsonnet"}
 
 
 @pytest.fixture
 def other(relay, monkeypatch):
     """A relay whose trigger `other` leads to an endpoint that is not Insider."""
 
-    def configured(base_url="https://hooks.example.com", **keys):
+    def configured(**keys):
         monkeypatch.setenv("HOOK_URL", HIDDEN)
         relay.template("person.jsonnet", 'local e = import "lytemplates.libsonnet"; '
                        '{ email: e.get("email") }')  # fmt: skip
         relay.template("url.jsonnet", 'local e = import "lytemplates.libsonnet"; '
                        '"/people/" + std.split(e.get("email"), "@")[0]')  # fmt: skip
-        crm = endpoint("crm", base_url=base_url)
-        relay.configure(crm, triggers=trigger("other", **{**OTHERS, **keys}))
+        crm = endpoint("crm", base_url="https://hooks.example.com")
+        leads = {"destination": "crm", "audiences": ["*"], "template": "person.jsonnet"}
+        relay.configure(crm, triggers=trigger("other", **leads, **keys))
 
     return configured
 
