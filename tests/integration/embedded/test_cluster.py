@@ -203,9 +203,8 @@ def test_a_master_that_lost_all_that_it_held_is_noticed_with_its_address(cluster
     assert loss.last_seen_ms <= loss.noticed_ms
 
 
-def settings_of(cluster, folder, *tables):
-    redis_options = {"redis": cluster.url, "broker_url": "redis://127.0.0.1:1/0"}
-    return settings_in(folder, insider(), *tables, **redis_options)
+def settings_of(cluster, folder):
+    return settings_in(folder, insider(), redis=cluster.url, broker_url="redis://127.0.0.1:1/0")
 
 
 def test_a_move_and_a_failover_are_no_loss(cluster, client, tmp_path):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from segrelay.worker.adapters.redis.shared_keys import RedisNumbers, SharedKeys
+from segrelay.worker.adapters.redis.shared_keys import SharedKeys
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.connection import connect_async
 from segrelay.worker.contract.settings import Settings
@@ -30,14 +30,14 @@ def settings(url: str, tmp_path: Path) -> Settings:
 
 
 @asynccontextmanager
-async def reading(settings: Settings) -> AsyncIterator[tuple[Any, SharedKeys, RedisNumbers]]:
-    """Yield a client, the keys that all have in common, and the numbers."""
+async def reading(settings: Settings) -> AsyncIterator[tuple[Any, SharedKeys]]:
+    """Yield a client, and the keys that all have in common."""
     async with connect_async(settings.redis.url) as client:
-        yield client, SharedKeys(client, settings), RedisNumbers(client)
+        yield client, SharedKeys(client, settings)
 
 
 async def test_a_destination_is_paused_or_triggers_and_jobs_are(settings: Settings) -> None:
-    async with reading(settings) as (client, ours, _):
+    async with reading(settings) as (client, ours):
         await client.hset(keys.PAUSED, mapping={"trigger|enter": "{}", "job|load": "{}"})
         await client.hset(keys.PAUSED, "destination|other", "{}")
         await client.hset(keys.STREAKS, "gold", "refused|3")
@@ -50,7 +50,7 @@ async def test_a_destination_is_paused_or_triggers_and_jobs_are(settings: Settin
 
 
 async def test_meanings_follow_the_slugs_of_ids(settings: Settings) -> None:
-    async with reading(settings) as (client, ours, _):
+    async with reading(settings) as (client, ours):
         before = (await ours.standing("insider")).scopes
         again = (await ours.standing("insider")).scopes
         await client.hset(keys.AUDIENCES, mapping={"4711": "silver", "12": "bronze"})
