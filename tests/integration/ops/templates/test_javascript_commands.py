@@ -38,8 +38,11 @@ def test_a_template_is_checked_rendered_and_explained_by_its_name(run):
     assert (report["compiled"], report["findings"]) == (False, [])
     refused = run("new", "begin.js", "--from", "insider/enter")
     assert isinstance(refused.exception, UsageWrong), "a shipped template is no beginning"
-    assert json.loads(rendered.stdout)[0]["body"]["users"][0]["attributes"]["name"] == "Ann"
+    [document] = json.loads(rendered.stdout)
+    assert document["sent"]["users"][0]["attributes"] == {"name": "Ann"}
+    assert document["body"]["users"][0]["attributes"]["age"] == "Example"
     assert "users[0].attributes.city is left out: it is empty" in explained.output
+    assert "users[0].attributes.age is left out: it is not valid" in explained.output
 
 
 @pytest.mark.usefixtures("place")

@@ -70,16 +70,6 @@ def test_a_case_that_fails_is_shown_as_a_difference(run, folder):
     assert run("test", "vip").exit_code == 0
 
 
-@pytest.mark.usefixtures("folder")
-def test_an_event_is_explained_as_a_delivery(run):
-    shown = run("render", "vip", SAMPLE, "--explain")
-    document = json.loads(run("render", "vip", SAMPLE, "--json").stdout)
-
-    assert "users[0].attributes.age is left out: it is not valid" in shown.output
-    assert document[0]["sent"]["users"][0]["attributes"]["name"] == "Ann"
-    assert document[0]["body"]["users"][0]["attributes"]["age"] == "Example"
-
-
 def test_what_waits_is_compared_and_a_mistyped_field_is_named(run, folder):
     settings = load_settings()
     with connect(settings.redis.url) as client:
