@@ -26,7 +26,6 @@ def test_options_that_make_no_sense_are_named(options, message):
     [
         ('{"error_shares": {"500": "much"}}', "error_shares.500"),
         ('{"error_shares": {"200": 0.1}}', "no status from 400 to 599"),
-        ('{"lost_answers": 1.5}', "lost_answers"),
         ('{"typo": 1}', "typo: Extra inputs"),
         ('{"lost_answers": 0.6, "lost_requests": 0.6}', "must be 0 to 1"),
         ('{"error_shares": {"500": -0.1}}', "must be 0 to 1"),

@@ -64,22 +64,16 @@ def test_a_bad_neighbour_costs_nothing():
     assert [type(item) for item in found] == [Event, Refused, Event, Refused]
 
 
+CHANGE = {"email": "a@b.c", "segment_events": [{"slug": "v", "event": "change"}]}
+
+
 @pytest.mark.parametrize(
     ("payload", "expected_us"),
     [
-        (wrapped(segment_events=[{"slug": "vip", "event": "change"}]), 1_793_527_204_651_979),
-        (
-            cloud_event({"email": "a@b.c", "segment_events": [{"slug": "v", "event": "change"}]}),
-            1_793_527_202_000_000,
-        ),
-        ({"email": "a@b.c", "segment_events": [{"slug": "v", "event": "change"}]}, NOW_US),
-        (
-            {
-                "data": {"email": "a@b.c", "segment_events": [{"slug": "v", "event": "change"}]},
-                "meta": None,
-            },
-            NOW_US,
-        ),
+        (wrapped(**CHANGE), 1_793_527_204_651_979),
+        (cloud_event(CHANGE), 1_793_527_202_000_000),
+        (CHANGE, NOW_US),
+        ({"data": CHANGE, "meta": None}, NOW_US),
     ],
     ids=["meta", "cloud event", "arrival", "no meta"],
 )

@@ -21,6 +21,7 @@ from segrelay.producer.sources.tables import Columns, read_parquet, rows_of_batc
 from tests.nightly import amount
 
 MOMENTS = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30))  # noqa: DTZ001 - Arrow has them
+IN_UTC = MOMENTS.map(lambda at: at.replace(tzinfo=UTC))
 EXACT = st.integers(-(2**63), 2**63 - 1)
 KINDS: list[tuple[Any, st.SearchStrategy[Any]]] = [
     (pa.string(), st.text()),
@@ -38,12 +39,9 @@ KINDS: list[tuple[Any, st.SearchStrategy[Any]]] = [
     (pa.timestamp("s"), MOMENTS.map(lambda at: at.replace(microsecond=0))),
     (pa.timestamp("ms", "UTC"), MOMENTS.map(lambda at: at.replace(microsecond=7_000, tzinfo=UTC))),
     (pa.timestamp("us"), MOMENTS),
-    (pa.timestamp("us", "UTC"), MOMENTS.map(lambda at: at.replace(tzinfo=UTC))),
-    (pa.timestamp("us", "+02:00"), MOMENTS.map(lambda at: at.replace(tzinfo=UTC))),
-    (
-        pa.timestamp("us", "Europe/Berlin"),
-        MOMENTS.map(lambda at: at.replace(tzinfo=UTC)),
-    ),
+    (pa.timestamp("us", "UTC"), IN_UTC),
+    (pa.timestamp("us", "+02:00"), IN_UTC),
+    (pa.timestamp("us", "Europe/Berlin"), IN_UTC),
     (pa.duration("us"), st.timedeltas(timedelta(-9), timedelta(9))),
     (pa.decimal128(20, 4), st.decimals(-(10**9), 10**9, places=4)),
     (pa.binary(), st.binary()),
