@@ -42,7 +42,7 @@ def _shape(node):
         ("local f(x) = x; f", "local f = function(x) x; f"),
         ("a[1:2]", "a[1:2:]"),
         ("a[::2]", "a[: :2]"),
-        ("a?.b".replace("?", ""), "a['b']"),
+        ("a.b", "a['b']"),
         ("x==-1", "x == -1"),
         ("@'it''s'", '"it\'s"'),
         ("'\\u00e9\\ud83d\\ude00'", "'é😀'"),

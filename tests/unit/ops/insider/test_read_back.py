@@ -10,7 +10,6 @@ from segrelay.ops.insider import lists_audience
         ({"c_audiences": "vip"}, True),
         ({"c_audiences": ["gold"]}, False),
         ({"audiences": ["vip"]}, False),
-        ({}, False),
     ],
 )
 def test_a_list_of_audiences_is_read_from_the_custom_attribute(attributes, is_listed):
