@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
@@ -56,8 +56,6 @@ class RedisGate:
         client: AsyncRedis,
         destination: Destination,
         authorization: Authorization | None,
-        *,
-        script: Callable[[str], str] = scripts.source,
     ) -> None:
         self.gate_id = gate_id(destination.base_url, destination.gate_scope)
         self._client = client
@@ -66,7 +64,6 @@ class RedisGate:
         self._rate = destination.rate_per_minute
         self._label = authorization.label or authorization.name if authorization else ""
         self.fingerprint = fingerprint_of(authorization)
-        self._script = script
 
     async def look(self, triggers: Iterable[str]) -> dict[str, Open | Closed]:
         """Return for each trigger whether the gate is open for its requests.
@@ -172,8 +169,9 @@ class RedisGate:
         await self._call("gate_resume", trigger=trigger)
 
     async def _call(self, name: str, **values: Any) -> Any:
-        call = script_call(self._script(name), gate=self._key, **values)
-        return await run_script_async(self._client, self._script(name), call.keys, call.args)
+        text = scripts.source(name)
+        call = script_call(text, gate=self._key, **values)
+        return await run_script_async(self._client, text, call.keys, call.args)
 
 
 def look_call(destination: Destination, fingerprint: str, triggers: Sequence[str]) -> NamedCall:
@@ -197,7 +195,6 @@ def read_state(
     name: str,
     *,
     configured_per_minute: float = 0.0,
-    script: Callable[[str], str] = scripts.source,
 ) -> GateStatus:
     """Return the status of a gate.
 
@@ -206,10 +203,9 @@ def read_state(
         name: The gate's name, as `gate_id` returns it.
         configured_per_minute: The configured rate, which counts like those that workers have told;
             the lowest holds. 0 = not known.
-        script: A function that returns the text of a script by its name.
     """
     rate = repr(configured_per_minute) if configured_per_minute else "0"
-    text = script("gate_status")
+    text = scripts.source("gate_status")
     found = named_answer(text, _ask(client, text, name, rate=rate))
     return GateStatus(
         state=found["state"].decode(),
