@@ -15,7 +15,7 @@ import structlog
 
 from segrelay.ops.embedded import ensure_running, stop
 from tests.simulation.history import History, history_of
-from tests.simulation.play import broken_promise
+from tests.simulation.playing import broken_promise
 from tests.simulation.shrinking import shrunk, told
 from tests.simulation.system import System, systems
 

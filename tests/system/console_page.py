@@ -4,7 +4,7 @@ import importlib.metadata
 import json
 from functools import cache
 
-from tests.journeys.console.world import PASSWORD
+from tests.journeys.console.console_world import PASSWORD
 from tests.system.chromium import Chromium
 from tests.waiting import until
 

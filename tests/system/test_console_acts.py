@@ -14,7 +14,7 @@ from segrelay.ops.console.acts import ACTS
 from segrelay.producer.publish import Publisher
 from segrelay.worker.contract.settings import load_settings
 from tests.configuration import insider, lytics, table, trigger
-from tests.journeys.console.world import TEMPLATE, World, event
+from tests.journeys.console.console_world import TEMPLATE, World, event
 from tests.journeys.health.staging import MEMBERS
 from tests.journeys.play import SHORT, start_worker
 from tests.rig import kill_group

@@ -17,7 +17,7 @@ from segrelay.ops.console import command
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
 from segrelay.worker.contract import keys
-from tests.journeys.console.world import REFUSED, World, event, words
+from tests.journeys.console.console_world import REFUSED, World, event, words
 from tests.system.console_page import NARROW, WIDE, ConsolePage
 from tests.waiting import until
 

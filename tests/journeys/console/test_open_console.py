@@ -6,7 +6,7 @@ import subprocess
 import httpx
 
 from segrelay.ops.run.up import own_command
-from tests.journeys.console.world import words
+from tests.journeys.console.console_world import words
 from tests.waiting import allowed, until
 from tests.warm import WarmProcess
 

@@ -11,7 +11,7 @@ import pytest
 from segrelay.ops.console.acts import ACTS
 from segrelay.worker.contract.own_processes import own_module
 from segrelay.worker.contract.redis.acts import read_acts
-from tests.journeys.console.world import MENDED, REFUSED, World, event
+from tests.journeys.console.console_world import MENDED, REFUSED, World, event
 from tests.journeys.play import status_of
 from tests.waiting import until
 

@@ -9,7 +9,7 @@ import pytest
 from segrelay.ops.embedded import free_port
 from segrelay.sandbox.people import payloads
 from tests.configuration import table
-from tests.journeys.intake.test_backfill import AS_OF, rows_as_happenings, write_rows
+from tests.journeys.intake.test_backfill_journey import AS_OF, rows_as_happenings, write_rows
 from tests.journeys.play import SHORT, Rig, invent, lines, nothing_is_wrong, start_worker
 from tests.journeys.receiver import Receiver, answers
 from tests.nightly import amount

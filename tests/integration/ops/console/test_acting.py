@@ -14,7 +14,7 @@ from segrelay.worker.contract.redis.connection import connect
 from tests.configuration import trigger
 from tests.integration.ops.console.conftest import PROXY, browser_at, ended
 from tests.integration.ops.relay import EXIT, payload
-from tests.journeys.console.world import MENDED, REFUSED, TEMPLATE, words
+from tests.journeys.console.console_world import MENDED, REFUSED, TEMPLATE, words
 from tests.waiting import allowed
 
 DEAD = 3

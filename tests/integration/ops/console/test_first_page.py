@@ -4,7 +4,7 @@ import re
 
 from tests.integration.ops.console.conftest import PROXY, browser_at
 from tests.integration.ops.relay import payload
-from tests.journeys.console.world import words
+from tests.journeys.console.console_world import words
 
 
 def test_one_line_and_the_menu_tell_how_it_stands_and_buttons_are_for_those_who_may_use_them(

@@ -11,7 +11,7 @@ from segrelay.ops.console.rights import hash_password
 from tests.configuration import trigger
 from tests.integration.ops.console.conftest import OWN, PROXY, browser_at
 from tests.integration.ops.relay import EXIT, LYTICS, payload
-from tests.journeys.console.world import HOSTILE, PASSWORD, REFUSED, TEMPLATE, words
+from tests.journeys.console.console_world import HOSTILE, PASSWORD, REFUSED, TEMPLATE, words
 from tests.waiting import until
 
 PREFIX = "/relay/console"

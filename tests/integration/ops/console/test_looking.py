@@ -5,7 +5,7 @@ import re
 from segrelay.worker.contract.redis.acts import read_acts
 from tests.integration.ops.console.conftest import PROXY, browser_at
 from tests.integration.ops.relay import payload
-from tests.journeys.console.world import words
+from tests.journeys.console.console_world import words
 
 
 def page_of(browser, email):

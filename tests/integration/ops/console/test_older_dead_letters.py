@@ -7,7 +7,7 @@ import pytest
 
 from segrelay.ops.console import look
 from segrelay.ops.state.partitions import all_partitions
-from tests.journeys.console.world import words
+from tests.journeys.console.console_world import words
 
 DIED_MS = 1_795_500_000_000
 CAUSES = re.compile(

@@ -2,7 +2,7 @@
 
 from tests.integration.ops.console.conftest import PROXY, browser_at
 from tests.integration.ops.relay import payload
-from tests.journeys.console.world import words
+from tests.journeys.console.console_world import words
 
 
 def test_whoever_stands_in_the_quarantine_has_a_page_and_only_a_revealer_finds_other_fields(

@@ -13,7 +13,7 @@ from segrelay.worker.contract.redis.url import patience_seconds
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.errors import RedisUnavailable
 from tests.configuration import configuration
-from tests.journeys.intake.test_backfill import AS_OF, rows_as_happenings, write_rows
+from tests.journeys.intake.test_backfill_journey import AS_OF, rows_as_happenings, write_rows
 from tests.journeys.play import SHORT, Rig, invent, lines, nothing_is_wrong, start_worker
 from tests.journeys.redis.test_sentinel import beside, succeeds
 from tests.nightly import amount
