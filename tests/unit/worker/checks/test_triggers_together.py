@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from segrelay.jsonnet.rendered import Result, Row
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
 from segrelay.worker.checks.preview import Finding, Render
@@ -34,10 +36,17 @@ def together(folder: Path, *triggers: dict[str, Any]) -> list[tuple[str, str]]:
 
 @cache
 def rendering(templates: Path) -> Render:
-    """Return what renders templates of a folder; each is loaded once."""
+    """Return what renders templates of a folder; the same is rendered once."""
     renderer = Renderer(templates, LYTEMPLATES, compiles=False)
-    load = cache(renderer.load)
-    return lambda template, rows: renderer.render(load(template), rows)
+    load, known = cache(renderer.load), {}
+
+    def render(template: str, rows: Sequence[Row]) -> Sequence[Result]:
+        key = (template, *((row.profile, str(row.settings)) for row in rows))
+        if key not in known:
+            known[key] = renderer.render(load(template), rows)
+        return known[key]
+
+    return render
 
 
 def found_in(folder: Path, *triggers: dict[str, Any], templates: Path = SHIPPED) -> list[Finding]:
