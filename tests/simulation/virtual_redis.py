@@ -3,6 +3,7 @@
 The ids of entries come from the virtual clock, too, so that a history is the same each time.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from functools import cache
@@ -33,15 +34,17 @@ end
 """
 """XADD as of the virtual clock: never at or before the last id, as Redis does it by its own."""
 _NOW = f"local t = tonumber(redis.call('GET', '{CLOCK}')) return {{math.floor(t / 1e6), t % 1e6}}"
-_ADD = scripts.source("_add")
+_ADD, _RECORD = map(scripts.source, ("_add", "_record"))
 _NO_SCRIPT = "0" * 40
 
 
 @cache
 def in_virtual_time(text: str) -> str:
     """Return a script whose clock and ids are those of the history."""
-    ours = _ADD.replace("redis.call('XADD', stream, '*', ...)", "add_now(stream, ...)")
-    text = text.replace(_ADD, _IDS + ours)
+    for part in (_ADD, _RECORD):
+        text = text.replace(
+            part, _IDS + re.sub(r"redis.call\('XADD', (\w+), '\*', ", r"add_now(\1, ", part)
+        )
     return text.replace("redis.call('TIME')", f"(function() {_NOW} end)()")
 
 
