@@ -381,7 +381,6 @@ class QuarantinedRecords(Kept[QuarantineRecord]):
 
     @cached_property
     def stored(self) -> Quarantine:
-        """Return the quarantine in Redis."""
         return Quarantine(self.client)
 
     def find(self, wanted: Filter) -> Iterator[QuarantineRecord]:

@@ -47,7 +47,6 @@ class PauseTarget(NamedTuple):
     name: str
 
     def __str__(self) -> str:
-        """Return kind and name, for messages."""
         return f"{self.kind} {self.name}"
 
 

@@ -306,7 +306,7 @@ def erase(
     identifier: Identifier = "",
     relay: Asks,
 ) -> Result:
-    """Erase a person from Redis: what waits, ledger, dead letters, quarantine, and sync members.
+    """Erase a person from Redis: waiting deliveries, ledger, dead letters, quarantine and syncs.
 
     The receipt has counts and a digest, and no data. At Insider the profile stays, unless
     --anonymize lets Insider remove what is personal in it; a whole profile is never deleted. What

@@ -79,7 +79,6 @@ class Publisher:
         self._claimed = dry_run
 
     def now_us(self) -> int:
-        """Return Redis' time in µs since 1970."""
         return self._meter.now_us()
 
     def why_full(self, lane: str = LIVE) -> str:

@@ -64,7 +64,6 @@ class StepState:
     begins_anew: ClassVar = True
 
     def dumps(self) -> bytes:
-        """Return the text that Redis keeps."""
         return orjson.dumps(self, default=tuple)
 
     @classmethod
@@ -160,5 +159,4 @@ class StepStore(Generic[_State]):
         return self._kind.loads(text, self._shown)
 
     def now_ms(self) -> int:
-        """Return the time by Redis' clock, in ms since 1970."""
         return now_ms(self._client)

@@ -161,7 +161,6 @@ class SlidingWindow:
         return len(times)
 
     def add(self, now: float, window_seconds: float) -> None:
-        """Count a request that arrives now."""
         self._times.append(now)
         self.highest = max(self.highest, self.count(now, window_seconds))
 

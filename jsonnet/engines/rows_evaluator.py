@@ -263,7 +263,6 @@ class RowsEvaluator:
         }
 
     def failure(self, text: str) -> Failure:
-        """Read an error text of the engine."""
         return self._reads_failure(text, self._rewritten.headed)
 
     def _import(self, folder: str, path: str) -> tuple[str, str | bytes]:

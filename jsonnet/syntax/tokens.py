@@ -39,7 +39,6 @@ class Token:
 
     @property
     def end(self) -> int:
-        """The offset behind the token."""
         return self.start + len(self.text)
 
 
@@ -217,7 +216,6 @@ class Cursor:
 
     @property
     def at(self) -> int:
-        """Return the offset of the next token."""
         if self.position < len(self.tokens):
             return self.tokens[self.position].start
         return self.end
@@ -252,7 +250,6 @@ class Cursor:
             raise self.wrong("the end of the file or an operator")
 
     def name(self, what: str) -> str:
-        """Go over a name and return it."""
         if self.position < len(self.tokens):
             token = self.tokens[self.position]
             if token.kind is TokenKind.WORD and token.text not in KEYWORDS:
@@ -261,7 +258,6 @@ class Cursor:
         raise self.wrong(what)
 
     def string(self) -> str:
-        """Pass a string token and return its text."""
         token = self.tokens[self.position] if self.position < len(self.tokens) else None
         value = value_of(token) if token is not None else None
         if token is None or value is None:

@@ -82,7 +82,6 @@ class Watching:
     jobs: JobStore = field(init=False)
 
     def __post_init__(self) -> None:
-        """Open the stores."""
         self.steps = steps_of(self.client, self.watch.name)
         self.jobs = JobStore(self.client)
 

@@ -271,7 +271,7 @@ def _about(audience: str, text: str) -> str:
 
 
 def _write(path: Path, content: bytes, mode: int) -> str:
-    """Write a file unless it exists; return the word for what was done."""
+    """Write a file unless it exists; return `written` or `kept` for the list that is printed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:

@@ -254,7 +254,6 @@ class StartedCommand:
 
     @property
     def is_over(self) -> bool:
-        """Say whether the command has ended."""
         return self.code is not None
 
     @property

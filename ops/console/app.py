@@ -82,11 +82,9 @@ class Asked:
     is_post: bool = False
 
     def get(self, name: str, default: str = "") -> str:
-        """Return a field of the query."""
         return (self.query.get(name) or [default])[0].strip()
 
     def given(self, name: str) -> str:
-        """Return a field of the form."""
         return (self.form.get(name) or [""])[0]
 
 
@@ -174,7 +172,6 @@ class Console:
 
     @property
     def settings(self) -> Settings:
-        """Return the configuration."""
         return self.look.settings
 
     def render(self, page: Page, person: Person | None, path: str) -> str:
@@ -308,7 +305,6 @@ class Guard:
         self._own = {name.lower().encode(): text.encode() for name, text in own.items()}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Serve a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -494,7 +490,6 @@ class _Site:
         )
 
     async def healthz(self, request: Request) -> Response:
-        """Say that the console runs."""
         del request
         return PlainTextResponse("ok\n")
 

@@ -83,7 +83,7 @@ def scan(things: Iterable[Found], most: int = MOST_SCANNED) -> Scan[Found]:
 
 
 class Look:
-    """Reads from Redis what pages show, each part at most once in a while for all who look.
+    """The data of all pages, read from Redis and shared for some seconds by all who look at them.
 
     Attributes:
         judged: The standing and its problems.

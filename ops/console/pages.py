@@ -36,7 +36,7 @@ from segrelay.ops.state.partitions import (
 from segrelay.ops.state.person import is_digest
 from segrelay.ops.status.command import lines, sections
 from segrelay.ops.status.problems import HealthProblem, gone_ms, per_second
-from segrelay.ops.status.standing import DestinationStanding, Standing, TriggerStanding
+from segrelay.ops.status.standing import Standing, TriggerStanding
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.producer.backfill.jobs import JobStore
 from segrelay.producer.sync.store import Mark, Run, SyncStore
@@ -115,7 +115,7 @@ def now(console: Console, asked: Asked) -> Page:
         "span": span,
         "of": asked.get("of"),
         "spans": list(SPANS),
-        "plots": plots_of(console.look.samples[span](), standing.destinations, place, trigger),
+        "plots": plots_of(console.look.samples[span](), standing, place, trigger),
     }
     return Page("now.html", "Now", values, live_seconds=console.live_seconds)
 
@@ -345,20 +345,17 @@ def _plot(
 
 
 def plots_of(
-    samples: Sequence[Sample],
-    gates: Mapping[str, DestinationStanding],
-    destination: str = "",
-    trigger: str = "",
+    samples: Sequence[Sample], standing: Standing, destination: str = "", trigger: str = ""
 ) -> Iterator[dict[str, Any]]:
     """Yield the plots of everything, of a destination, or of a trigger.
 
     Args:
         samples: The samples, the oldest first.
-        gates: The destinations, with the rate that their gates allow now.
+        standing: The standing, with the rate that the gate of each destination allows now.
         destination: The only destination that counts; "" = all.
         trigger: The only trigger that counts, of which only outcomes are sampled; "" = all.
     """
-    allowed = sum(gate.rate for name, gate in gates.items() if destination in ("", name))
+    allowed = sum(g.rate for n, g in standing.destinations.items() if destination in ("", n))
     counts = list({one.at_ms: _measures(one, destination, trigger) for one in samples}.items())
     grown = [
         (at_ms, new - old, (at_ms - then_ms) / 60_000)

@@ -60,7 +60,6 @@ from segrelay.worker.contract.words import Death
 from segrelay.worker.core.messages import location_in, normalise_message
 from segrelay.worker.errors import UsageWrong
 
-_MOST_SEARCHED: Final = 20_000
 _OVER: Final = frozenset({"delivered", "skipped"})
 _STANDS: Final = ENDS | {"waits", "orphaned", "discarded", "tried"}
 _LONGEST: Final = 500
@@ -77,7 +76,7 @@ def people(console: Console, asked: Asked) -> Page | str:
     look = console.look
     wrong = "Nothing is known of this person: no delivery, nothing waiting, no letter."
     try:
-        known = find_profile(look.client, look.settings, text, _MOST_SEARCHED)
+        known = find_profile(look.client, look.settings, text, most=20_000)
         known.quarantined = list(_records_about(look, known.person.digest))
         if not (known.is_nothing and known.is_whole):
             return address_of_person(known.person.digest.hex(), known.person.partition)
@@ -90,9 +89,8 @@ def people(console: Console, asked: Asked) -> Page | str:
 
 
 def _records_about(look: Look, digest: bytes, text: str = "") -> Iterator[QuarantineRecord]:
-    identity = look.settings.delivery.identity
     newest = sorted(look.records().found, key=lambda record: -record.last_seen_ms)[:MOST_READ]
-    return quarantined(look.client, newest, identity, digest, text)
+    return quarantined(look.client, newest, look.settings.delivery.identity, digest, text)
 
 
 def address_of_person(digest: str, partition: int) -> str:

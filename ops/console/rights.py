@@ -102,7 +102,6 @@ class Person:
 
     @property
     def acts(self) -> bool:
-        """Say whether the person may act."""
         return OPERATOR in self.roles
 
     @property
@@ -151,7 +150,6 @@ class Sessions:
         return (text or b"").decode()
 
     def end(self, name: str) -> None:
-        """End the sessions of a person."""
         self.client.delete(keys.console_epoch(name))
 
 
@@ -191,7 +189,6 @@ class Rights:
 
     @property
     def cookie(self) -> str:
-        """Return the name of the cookie."""
         return SECURE_COOKIE if self.is_secure and not self.prefix else COOKIE
 
     @property

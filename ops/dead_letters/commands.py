@@ -536,7 +536,7 @@ def list_dead_letters(
                 for one in documents
             ],
         ),
-        f"{len(dead_letters):,} shown; {plural(kept, 'letter')} kept in all",
+        f"{len(dead_letters):,} shown, of {plural(kept, 'letter')} in all",
         notes=[f"--page {page + 1} shows more."] if has_more else (),
     )
 

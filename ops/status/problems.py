@@ -51,17 +51,14 @@ class HealthProblem:
 
     @property
     def title(self) -> str:
-        """Return the name and the subject."""
         return f"{self.name} {self.subject}" if self.subject else self.name
 
     @property
     def since(self) -> str | None:
-        """Return the beginning as RFC 3339."""
         return shown_ms(self.since_ms, "seconds") if self.since_ms else None
 
     @property
     def commands(self) -> list[str]:
-        """Return the commands one by one."""
         return self.command.split("; ") if self.command else []
 
     @property

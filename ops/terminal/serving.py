@@ -110,11 +110,9 @@ class Interruption:
 
     @property
     def is_requested(self) -> bool:
-        """Say whether an end was requested."""
         return bool(self._number)
 
     def obey(self) -> None:
-        """Raise if an end was requested."""
         if self._number:
             _unwind(self._number, None)
 

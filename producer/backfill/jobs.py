@@ -198,7 +198,6 @@ class JobStore:
         self._client = client
 
     def names(self) -> list[str]:
-        """Return the names of all jobs."""
         found = cast("set[bytes]", self._client.smembers(keys.JOBS))
         return sorted(name.decode() for name in found)
 
@@ -497,7 +496,6 @@ class JobStore:
         self._client.execute_command(*noting(spec, epoch, shard, tally))
 
     def now_ms(self) -> int:
-        """Return the time by Redis' clock, in ms since 1970."""
         return now_ms(self._client)
 
     def _run(self, script: str, names: Sequence[str], told: Sequence[Value]) -> Any:

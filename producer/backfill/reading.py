@@ -432,7 +432,6 @@ class JobReader:
         )
 
     def is_reading(self) -> bool:
-        """Say whether the process runs."""
         return self._process.poll() is None
 
     def end(self) -> None:

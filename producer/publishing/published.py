@@ -244,11 +244,9 @@ class Draft:
 
     @property
     def deliveries_count(self) -> int:
-        """Return how many deliveries there are."""
         return len(self.digests)
 
     def add(self, address: PartitionAddress, delivery: NewDelivery) -> None:
-        """Add a delivery for a partition."""
         others = self.deliveries.get(address)
         if others is None:
             self.deliveries[address] = [delivery]

@@ -116,7 +116,6 @@ class Quarantine:
             self._warn(used, dropped, cap_bytes)
 
     def totals(self) -> QuarantineTotals:
-        """Return how much is kept."""
         pipe = self._client.pipeline(transaction=False)
         pipe.hlen(_ABOUT)
         pipe.hmget(_TOTALS, ["bytes", "dropped", "expired"])

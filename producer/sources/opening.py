@@ -375,7 +375,6 @@ class _Unpacking(io.RawIOBase):
         self._damages = damages
 
     def readable(self) -> bool:
-        """Say that the stream can be read."""
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # what io hands over

@@ -75,11 +75,9 @@ class BucketFile(io.RawIOBase):
         self._at = 0
 
     def readable(self) -> bool:
-        """Say that the file can be read."""
         return True
 
     def seekable(self) -> bool:
-        """Say that any position can be read."""
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -192,7 +190,6 @@ class Bucket:
         }
 
     def has(self) -> bool:
-        """Say whether the object is there."""
         try:
             self.look()
         except NotThere:

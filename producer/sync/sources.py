@@ -143,7 +143,6 @@ class _Chosen(NamedTuple):
 
     @classmethod
     def loads(cls, text: str) -> Self:
-        """Read the file and the row that `dumps` wrote."""
         try:
             name, state, row = orjson.loads(text)
             return cls(name, FileState(*state), row)

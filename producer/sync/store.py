@@ -162,12 +162,10 @@ class Run(StepState):
 
     @property
     def is_under_way(self) -> bool:
-        """Say whether the run has steps to do now."""
         return self.phase in {Phase.SCAN, Phase.COUNT, Phase.EXITS}
 
     @property
     def has_ended(self) -> bool:
-        """Say whether the run has nothing more to do."""
         return self.phase is Phase.IDLE
 
     def was_done_with(self, at_us: int, origin: str) -> bool:
@@ -315,7 +313,6 @@ class SyncStore(StepStore[Run]):
             raise self.lost()
 
     def partitions(self, destinations: Sequence[str]) -> list[PartitionKeys]:
-        """Return the partitions of these destinations."""
         return [
             PartitionKeys(destination, number)
             for destination in destinations
@@ -435,13 +432,11 @@ class Mark(NamedTuple):
         return now_ms - accepted_ms < ENTRANT_DAYS * _DAY_MS
 
     def dumps(self) -> bytes:
-        """Return what Redis keeps."""
         answered = b" %d" % self.answered_us if self.answered_us else b""
         return b"%d %s" % self[:2] + answered
 
     @classmethod
     def loads(cls, text: bytes) -> Mark:
-        """Read the mark that `dumps` wrote."""
         run, content, *answered = text.split(b" ")
         return cls(int(run), content, *map(int, answered))
 

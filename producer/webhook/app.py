@@ -112,7 +112,6 @@ class _Request:
 
     @property
     def is_gzip(self) -> bool:
-        """Say whether its body is packed."""
         return self.headers.get(b"content-encoding", b"").strip().lower() in _GZIP
 
     @property
@@ -213,11 +212,9 @@ class Receiver:
         return answer
 
     async def is_alive(self, _request: Request) -> Response:
-        """Answer that the process is alive."""
         return _Answer(200, {"alive": True})
 
     async def is_ready(self, _request: Request) -> Response:
-        """Answer whether events can be stored now."""
         problem = await asyncio.to_thread(self.ready)
         # Only names: whoever can reach the receiver may ask.
         problems = [] if problem else list(await asyncio.to_thread(self.problems))

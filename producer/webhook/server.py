@@ -83,7 +83,6 @@ class PromptProtocol(HttpToolsProtocol):
     _has_headers = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for headers."""
         super().connection_made(transport)
         self._wait()
 
@@ -109,7 +108,6 @@ class PromptProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting for headers."""
         self._wait_no_longer()
         super().connection_lost(exc)
 

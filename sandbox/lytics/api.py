@@ -277,7 +277,6 @@ class Lytics:
         return count
 
     def stop(self) -> None:
-        """End the webhook jobs."""
         for sender in self._senders.values():
             sender.stop()
 

@@ -79,12 +79,10 @@ class WebhookSender:
             self.counts["events"] += 1
 
     def stop(self) -> None:
-        """Cancel the tasks that send the webhooks."""
         for task in self._tasks:
             task.cancel()
 
     def shown(self) -> dict[str, Any]:
-        """Return the report of the job."""
         return {
             "state": "sleeping" if self._awake_at > time.monotonic() else self.state,
             "waiting": len(self._queue),

@@ -101,7 +101,6 @@ class LiveEvents:
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start to publish."""
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 

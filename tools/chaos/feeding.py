@@ -214,7 +214,6 @@ class Feeder:
     _portions: int = 0
 
     def start(self) -> None:
-        """Start the producers."""
         for number in range(_PRODUCERS):
             thread = threading.Thread(target=self._feed, name=f"producer-{number}", daemon=True)
             thread.start()

@@ -145,7 +145,6 @@ class FaultInjector:
     _receiver: subprocess.Popen[bytes] | None = None
 
     def start_workers(self) -> None:
-        """Start all workers."""
         for number in range(WORKERS):
             self._start(number, fresh=number >= len(self.rig.workers))
 

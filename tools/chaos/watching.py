@@ -39,12 +39,10 @@ class Watch:
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the thread."""
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop the thread."""
         self._stop.set()
         if self._thread:
             self._thread.join()
@@ -138,7 +136,6 @@ class Course:
             self.sample()
 
     def sample(self) -> None:
-        """Take a sample."""
         self.samples.append(self._measured())
 
     def _measured(self) -> RunSample:

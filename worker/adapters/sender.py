@@ -512,7 +512,6 @@ class HttpSender:
         return progress.answer()
 
     async def close(self) -> None:
-        """Close the connections."""
         for client in self._clients.values():
             await client.aclose()
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from segrelay.jsonnet.rendered import Asserted, Killed, Rendered, Result, Row, TemplateFailed
 from segrelay.worker.batch.batch import Batch, Part, Request
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.read import skip_by_ledger
-from segrelay.worker.contract.ledger import Record, moment_of
+from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.words import Death
 from segrelay.worker.core.ledger import judge, knowledge
 from segrelay.worker.core.messages import normalise_message
@@ -90,7 +91,7 @@ class RequestBuilder:
         """Add a delivery to its profile's user object; return whether it fits."""
         at = self._at[delivery.digest]
         members = self._people[at]
-        pair = sorted((members[0], delivery), key=_event_time)
+        pair = sorted((members[0], delivery), key=_MOMENT)
         api, users = delivery.loaded.api, [user for each in pair for user in each.sent.users]
         if delivery.digest in self._closed:
             return False
@@ -109,7 +110,7 @@ class RequestBuilder:
         return tuple(self._united(each) if len(each) > 1 else each for each in self._people)
 
     def _united(self, shared: tuple[Delivery, ...]) -> tuple[Delivery, ...]:
-        oldest, *later = sorted(shared, key=_event_time)
+        oldest, *later = sorted(shared, key=_MOMENT)
         users = [user for each in (oldest, *later) for user in each.sent.users]
         united = oldest.loaded.api.unite(users, self.root)
         assert united is not None
@@ -117,10 +118,7 @@ class RequestBuilder:
         return (oldest, *later)
 
 
-def _event_time(delivery: Delivery) -> tuple[int, bool]:
-    return moment_of(delivery.header.time_us, delivery.header.direction)
-
-
+_MOMENT: Final = attrgetter("header.moment")
 FRAME_BYTES: Final = 200
 """The bytes that are kept free for what surrounds the users in a body."""
 

@@ -361,7 +361,6 @@ class ResultLine:
         self._text = text
 
     def __repr__(self) -> str:
-        """Return the text."""
         return self._text
 
 

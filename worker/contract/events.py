@@ -80,6 +80,11 @@ class Header(NamedTuple):
     damaged: bool = False
 
     @property
+    def moment(self) -> tuple[int, bool]:
+        """Return the sort key of events about an audience: the time; at equal times, exits last."""
+        return self.time_us, self.direction is Direction.EXIT
+
+    @property
     def is_broken(self) -> bool:
         """Say whether the entry can't be read: a header that stands for another one has no time."""
         return self.time_us == 0 or self.damaged

@@ -113,16 +113,12 @@ class Record(NamedTuple):
 _NOT_KNOWN: Final = Record()
 
 
-def moment_of(time_us: int, direction: Direction) -> tuple[int, bool]:
-    """Return the sort key of events about an audience: the time; at equal times, exits are last."""
-    return time_us, direction is Direction.EXIT
-
-
 def is_newer(
     time_us: int, direction: Direction, other_time_us: int, other_direction: Direction
 ) -> bool:
     """Say whether the first moment is newer than the other; at equal times, an exit is newer."""
-    return moment_of(time_us, direction) > moment_of(other_time_us, other_direction)
+    is_exit = direction is Direction.EXIT
+    return (time_us, is_exit) > (other_time_us, other_direction is Direction.EXIT)
 
 
 def standing(record: Record, audience: int) -> LastDelivered | None:

@@ -261,12 +261,10 @@ class SealedSecret(NamedTuple):
         return cls(id_of(secret).hex(), id_of(key).hex(), sealed)
 
     def dumps(self) -> bytes:
-        """Return the text that Redis keeps."""
         return orjson.dumps([self.secret_id, self.key_id, base64.b64encode(self.sealed).decode()])
 
     @classmethod
     def loads(cls, text: bytes) -> Self:
-        """Read what `dumps` wrote."""
         secret_id, key_id, sealed = orjson.loads(text)
         return cls(secret_id, key_id, base64.b64decode(sealed))
 

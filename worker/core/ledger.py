@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from segrelay.worker.contract.ledger import Item, Record, is_newer, moment_of
+from segrelay.worker.contract.ledger import Item, Record, is_newer
 from segrelay.worker.contract.words import Direction, Skip
 
 if TYPE_CHECKING:
@@ -86,13 +86,8 @@ def _winners(
     """
     going: dict[tuple[int, Direction], int] = {}
     winners: dict[int, int] = {}
-
-    def moment(position: int) -> tuple[int, bool]:
-        header = entrants[position][1].header
-        return moment_of(header.time_us, header.direction)
-
     # Newest first: none is superseded by one behind it.
-    for position in sorted(positions, key=moment, reverse=True):
+    for position in sorted(positions, key=lambda at: entrants[at][1].header.moment, reverse=True):
         event = entrants[position][1]
         for (trigger, direction), other in going.items():
             if is_superseded(event, entrants[other][1].header.time_us, direction, trigger):

@@ -47,7 +47,6 @@ class Sight:
 
     @property
     def partition(self) -> tuple[str, int]:
-        """Return destination and partition."""
         return self.call.destination, self.call.partition
 
 

@@ -361,9 +361,7 @@ class Sender(Protocol):
         """
         ...
 
-    async def close(self) -> None:
-        """Close the connections."""
-        ...
+    async def close(self) -> None: ...
 
 
 def compact_json(value: Any) -> bytes:

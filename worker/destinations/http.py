@@ -129,17 +129,14 @@ class HttpApi(Api):
 
     @property
     def max_users(self) -> int:
-        """Return how many results a request may carry."""
         return self.requests.results
 
     @property
     def max_bytes(self) -> int:
-        """Return how large a body may be."""
         return self.requests.max_bytes
 
     @property
     def method(self) -> str:
-        """Return the method of every request."""
         return self.requests.method
 
     @property
@@ -160,7 +157,6 @@ class HttpApi(Api):
         return {**headers, self.requests.idempotency_header: key}
 
     def signature(self, url: str, body: bytes) -> Mapping[str, str]:
-        """Return the headers that sign a request."""
         if not self.authorization:
             return {}
         return _signed_for_aws(self.authorization, self.method, url, body)

@@ -15,6 +15,7 @@ import multiprocessing
 import resource
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -67,7 +68,7 @@ class Upkeep:
     clock: Callable[[], float] = time.monotonic
     told: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
-    _judged: dict[str, tuple[str, str]] = field(default_factory=dict)
+    _left: deque[Trigger] = field(default_factory=deque)
     _next_at: float = float("-inf")
     _stamp: FolderStamp | None = None
     _looked_at: float = 0.0
@@ -96,13 +97,14 @@ class Upkeep:
             return
         self._next_at = now + EVERY_SECONDS
         stamp = stamp_of(self.settings.templates_folder)
-        if stamp == self._stamp:
-            return
-        self._stamp = stamp if self._take_over(now + AT_ONCE_SECONDS) else None
-        self._looked_at = now
+        if stamp != self._stamp:
+            self._stamp, self._left = stamp, deque(self.settings.triggers.values())
+        if self._left:
+            self._take_over(now + AT_ONCE_SECONDS)
+            self._looked_at = now
 
-    def _take_over(self, until: float) -> bool:
-        """Take over all changed templates that are valid; return whether all were checked."""
+    def _take_over(self, until: float) -> None:
+        """Take over changed templates that are valid; those that are left over wait for a look."""
         folder = TemplateFolder(self.settings.templates_folder, LYTEMPLATES)
 
         @cache
@@ -112,12 +114,11 @@ class Upkeep:
             except TemplateBroken as error:
                 return error
 
-        for trigger in self.settings.triggers.values():
-            if self.clock() > until:
-                return False
+        while self._left and self.clock() <= until:
+            trigger = self._left[0]
             if not self._follow(trigger, version_of(self.settings.template_of(trigger))):
-                return False
-        return True
+                return
+            self._left.popleft()
 
     def _follow(self, trigger: Trigger, version: str | TemplateBroken) -> bool:
         """Take over a trigger's changed template; return False if it changed again meanwhile."""
@@ -128,10 +129,7 @@ class Upkeep:
         if loaded.template is not None and loaded.template.content_hash == version:
             self.refused.pop(trigger.name, None)
             return True
-        if self._judged.get(trigger.name, ("",))[0] != version:
-            self._judged[trigger.name] = (version, self._problem(trigger, loaded))
-        _, problem = self._judged[trigger.name]
-        if problem:
+        if problem := self._problem(trigger, loaded):
             self._refuse(trigger, loaded, problem)
             return True
         template = self.renderer.load(self.settings.template_of(trigger))

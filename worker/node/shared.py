@@ -149,7 +149,6 @@ class SharedDocument:
         self.descriptor = _unnamed_file()
 
     def read(self) -> dict[str, Any]:
-        """Return the object."""
         with self.changing() as stored:
             return stored
 
@@ -318,7 +317,7 @@ class TemplateUse:
         versions: The versions of the templates, by trigger.
         refused: Why a changed template is not used, by trigger.
         stopped: Why it can't work on a trigger, by trigger.
-        doubted: How often a template's compiled form differed from the engine, by template.
+        doubted: The number of events whose compiled result differed from the engine's, by template.
         looked_at: The time when it last compared its templates with the files, by CLOCK_MONOTONIC,
             which all processes of a machine share.
     """

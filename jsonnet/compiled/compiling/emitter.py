@@ -66,7 +66,7 @@ class KnownFunction:
     """A function that is known when a call is compiled, so that the call needs no checks.
 
     Args:
-        strict: Whether every call evaluates the argument, by parameter.
+        strict: A flag for each parameter, True if every call evaluates its argument.
         value: The code that makes the function a value of Jsonnet.
     """
 
@@ -148,7 +148,6 @@ class Emitter:
     _names: int = 0
 
     def fresh(self, letter: str) -> str:
-        """Return a new name."""
         self._names += 1
         return f"{letter}{self._names}"
 

@@ -27,7 +27,6 @@ class Lazy:
         self._value: Any = None
 
     def get(self) -> Any:
-        """Return the value."""
         make = self._make
         if make is not None:
             self._make = _endless
@@ -49,7 +48,7 @@ class Func:
 
     Args:
         run: The Python function, which takes a value, a Lazy or MISSING for each parameter.
-        required: Whether a parameter has no default, for each.
+        required: A flag for each parameter, True if it has no default.
     """
 
     __slots__ = ("names", "required", "run")
@@ -158,7 +157,6 @@ class Composite:
         return any(name in layer.names for layer in self.layers[:end])
 
     def names(self, *, hidden: bool = False) -> list[str]:
-        """Return the names of the fields, sorted."""
         if self._unchecked:
             self._check()
         colons: dict[str, str] = {}
@@ -195,7 +193,6 @@ class Super:
         return self._target.below(self._end, string(name))
 
     def has(self, name: str) -> bool:
-        """Return whether a base has the field."""
         return self._target.has(string(name), self._end)
 
 

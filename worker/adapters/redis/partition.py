@@ -686,5 +686,4 @@ class SystemClock:
         return boottime_seconds()
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep."""
         await asyncio.sleep(seconds)

@@ -145,11 +145,9 @@ class RedisNumbers:
         self._names = {number: name for name, number in self._numbers.items()}
 
     def audience(self, slug: str) -> int:
-        """Return an audience's number."""
         return self._numbers[AUDIENCE_NAME + slug]
 
     def trigger(self, name: str) -> int:
-        """Return a trigger's number."""
         return self._numbers[_TRIGGER + name]
 
     def slugs(self, numbers: Iterable[int]) -> frozenset[str]:

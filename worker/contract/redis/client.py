@@ -104,7 +104,6 @@ class Redis(redis.Redis):
             return self.run_command(*words, **options)
 
     def run_command(self, *words: Any, **options: Any) -> Any:
-        """Run a command; raises the library's errors."""
         return super().execute_command(*words, **options)  # type: ignore[no-untyped-call]
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Pipeline:  # noqa: FBT001, FBT002 - as in the library
@@ -128,7 +127,6 @@ class AsyncPipeline(redis.asyncio.client.Pipeline):
             """Add a command to the others."""
 
     async def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002 - as in the library
-        """Send the commands; see `Pipeline.execute`."""
         with redis_errors(self.made_by.where):
             answers = await self.made_by.run_pipeline(self)
             if raise_on_error:
@@ -136,7 +134,6 @@ class AsyncPipeline(redis.asyncio.client.Pipeline):
         return _ours_among(answers, self.made_by.where)
 
     async def run(self) -> list[Any]:
-        """Send the commands; see `Pipeline.run`."""
         return await super().execute(raise_on_error=False)
 
 
@@ -152,22 +149,18 @@ class AsyncRedis(redis.asyncio.Redis):
         self.response_callbacks.pop("XREAD")
 
     async def execute_command(self, *words: Any, **options: Any) -> Any:
-        """Run a command at most once; see `Redis.execute_command`."""
         with redis_errors(self.where):
             return await self.run_command(*words, **options)
 
     async def run_command(self, *words: Any, **options: Any) -> Any:
-        """Run a command; raises the library's errors."""
         return await super().execute_command(*words, **options)  # type: ignore[no-untyped-call]
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> AsyncPipeline:  # noqa: FBT001, FBT002 - as in the library
-        """Return a pipeline; see `Redis.pipeline`."""
         pipe = AsyncPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
         pipe.made_by = self
         return pipe
 
     async def run_pipeline(self, pipe: AsyncPipeline) -> list[Any]:
-        """Send the commands of a pipeline; see `Redis.run_pipeline`."""
         return await pipe.run()
 
 

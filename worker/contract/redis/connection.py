@@ -91,7 +91,7 @@ def weaknesses(
     found_by: FoundBy = "",
     replicas: int = 0,
 ) -> list[str]:
-    """Return the settings by which a Redis may lose what was accepted, each as a sentence.
+    """Return a warning, one sentence, for each setting of Redis that may lose accepted events.
 
     Args:
         info: The answer to INFO.

@@ -333,7 +333,6 @@ class Router:
         raise silence
 
     async def close(self) -> None:
-        """Close the connections to all servers."""
         for server in self._servers.values():
             with suppress(RedisError):
                 await done(server.connection_pool.disconnect())
@@ -346,7 +345,6 @@ class ClusterRouter(Router):
     nobody = "names no node"
 
     def slot(self, words: Sequence[Any]) -> int:
-        """Return the slot of a command's keys."""
         return slot_of(words)
 
     def is_elsewhere(self, answer: Any) -> bool:
@@ -358,11 +356,9 @@ class ClusterRouter(Router):
         return NoMaster("has no node now that answers for a slot: it moves, or its master is down")
 
     def read(self, answer: Any, asked: RedisNode) -> Masters:
-        """Read the slots."""
         return read_slots(answer, asked)
 
     def why(self, error: RedisError, asked: RedisNode) -> Exception:
-        """Return the error itself."""
         if "cluster support disabled" not in str(error):
             return error
         return RedisMismatch(
@@ -458,11 +454,9 @@ class RoutedRedis(Redis):
         self.is_cluster = router.address.is_cluster
 
     def run_command(self, *words: Any, **options: Any) -> Any:
-        """Run a command on its master."""
         return first_raised(run_through(self.router.run([(words, options)])))[0]
 
     def run_pipeline(self, pipe: Pipeline) -> list[Any]:
-        """Run the commands of a pipeline on their masters."""
         commands, in_multi = _taken_from(pipe, pipe.transaction, self.is_cluster)
         return run_through(self.router.run(commands, in_multi=in_multi))
 
@@ -485,7 +479,6 @@ class RoutedRedis(Redis):
         return {owners[node]: str(node) for node in known.all if node in owners}
 
     def close(self) -> None:
-        """Close the connections to all servers."""
         run_through(self.router.close())
 
 
@@ -505,16 +498,13 @@ class AsyncRoutedRedis(AsyncRedis):
         self.is_cluster = router.address.is_cluster
 
     async def run_command(self, *words: Any, **options: Any) -> Any:
-        """Run a command; see `RoutedRedis.run_command`."""
         return first_raised(await self.router.run([(words, options)]))[0]
 
     async def run_pipeline(self, pipe: AsyncPipeline) -> list[Any]:
-        """Run the commands of a pipeline; see `RoutedRedis.run_pipeline`."""
         commands, in_multi = _taken_from(pipe, pipe.is_transaction, self.is_cluster)
         return await self.router.run(commands, in_multi=in_multi)
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 - as in the library
-        """Close the connections to all servers."""
         await super().aclose(close_connection_pool)
         await self.router.close()
 

@@ -55,7 +55,6 @@ class RedisNode(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        """Return the address for messages and URLs."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 

@@ -277,7 +277,6 @@ class ListeningSettings(Section):
 
     @property
     def port(self) -> int:
-        """Return the port of `listen`."""
         return int(self.listen.rpartition(":")[2])
 
 

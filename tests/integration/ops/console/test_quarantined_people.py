@@ -31,3 +31,15 @@ def test_whoever_stands_in_the_quarantine_has_a_page_and_only_a_revealer_finds_o
     assert (asked("u-18", viewer).status_code, asked("u-18").status_code) == (404, 303)
     assert (asked("u-19", viewer).status_code, asked("user_id:u-19").status_code) == (404, 404)
     assert asked("cat@example.com", viewer).status_code == 303
+
+
+def test_why_reads_the_whole_quarantine_and_a_page_says_what_it_left_out(console, relay, call):
+    relay.configure(triggers="")
+    relay.publish(payload("ann@example.com", audience="typo"))
+    relay.publish(*(payload(f"p{number}@example.com", audience="typo") for number in range(1_000)))
+
+    found = console.post("/people", data={"person": "p999@example.com"})
+
+    page = words(console.get(found.headers["location"]).text)
+    assert "Not looked at here: the oldest records of the quarantine (1)." in page
+    assert "quarantined" in call("why", "ann@example.com").stdout

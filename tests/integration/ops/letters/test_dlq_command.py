@@ -48,7 +48,7 @@ def test_letters_are_listed_the_newest_death_first_page_by_page_and_filters_narr
 
     assert [one["reason"] for one in dead_letters] == ["template_error", "refused", "refused"]
     assert {one["audience"] for one in dead_letters} == {"vip", "gold"}
-    assert "3 shown; 3 letters kept in all" in dlq("list").stdout
+    assert "3 shown, of 3 letters in all" in dlq("list").stdout
     assert "--page 2" not in dlq("list", "--limit", "3").stdout
     pages = [listed(dlq, "--limit", "2", "--page", page) for page in (1, 2)]
     assert pages == [dead_letters[:2], dead_letters[2:]]

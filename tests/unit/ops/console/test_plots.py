@@ -21,7 +21,7 @@ BEFORE = sample(1, requests=10, delivered_enter=40, dead_exit_refused=1, asked_1
 AFTER = sample(2, requests=30, delivered_enter=70, dead_exit_refused=3, asked_1=24, asked_3=6)
 
 
-SLOWED = {"insider": SimpleNamespace(rate=40.0, factor=0.5)}
+SLOWED = SimpleNamespace(destinations={"insider": SimpleNamespace(rate=40.0, factor=0.5)})
 
 
 def shown(**scope):
