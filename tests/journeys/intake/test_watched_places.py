@@ -79,7 +79,7 @@ def test_new_files_of_a_folder_and_a_bucket_are_delivered(s3, tmp_path):
         put_object(s3, "in/b.json.gz", people(15, 10))
         until(lambda: held(rig, people(0, 25)), 60)
 
-        assert [row["state"] for row in jobs(rig).values()] == ["done"] * 3
+        until(lambda: [row["state"] for row in jobs(rig).values()] == ["done"] * 3, 60)
         assert [read_watch(rig.client, name).existing for name in ("drop", "bucket")] == [1, 1]
         code, _ = stop_worker(worker)
         assert code == 0

@@ -18,7 +18,8 @@ EMAIL = "ann.planted@example.com"
 PHONE = "+14155550123"
 ORDERS = "\x1b]0;owned\x07\x1b[31m\x9b2J\u202e"
 PERSONAL = (NAME, "ann.planted", "4155550123")
-CONTROLS = ("owned\x07", "\x1b]0", "\x9b", "\u202e")
+CONTROLS = ("owned\x07", "\x1b]0;", "\x9b2J", "J\u202e")
+"""Parts of the orders, each so long that digests and packed numbers never have it by chance."""
 SECRETS = {
     "an API key": "planted-key-of-insider",
     "a parameter": "planted-parameter-of-a-url",
