@@ -9,7 +9,7 @@ from segrelay.ops.terminal.moments import shown_ms
 from segrelay.worker.adapters.redis.survey import RedisSchedule
 from segrelay.worker.contract import keys
 from tests.configuration import table
-from tests.integration.ops.outcomes.world import counted, counts_of, rows_of
+from tests.integration.ops.outcomes.counting import counted, counts_of, rows_of
 from tests.integration.ops.relay import EXIT, payload
 
 DAY_MS = 86_400_000

@@ -3,7 +3,7 @@
 import random
 import time
 
-from tests.integration.ops.outcomes.world import counted, counts_of, rows_of
+from tests.integration.ops.outcomes.counting import counted, counts_of, rows_of
 from tests.journeys.play import (
     SHORT,
     Rig,

@@ -14,7 +14,7 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.errors import UsageWrong
 from tests.full import full
-from tests.integration.ops.outcomes.world import counted, counts_of, rows_of
+from tests.integration.ops.outcomes.counting import counted, counts_of, rows_of
 from tests.integration.ops.relay import payload
 from tests.s3 import BUCKET, s3_bucket
 
