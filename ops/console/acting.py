@@ -134,11 +134,8 @@ def started(console: Console, asked: Asked) -> Page:
             " for its last commands and until it is started again. The audit has what was done."
         )
     back = own_address(asked.get("back") or "/")
-    values: dict[str, Any] = {
-        "started": found,
-        "query": {"act": found.act.command, "tried": found.key, "back": back, **found.values},
-        "back": back,
-        "result": found.document if isinstance(found.document, dict) else {},
-    }
+    is_over, result = found.is_over, found.document or {}  # whole if it was over before
+    query = {"act": found.act.command, "tried": found.key, "back": back, **found.values}
+    values = {"started": found, "is_over": is_over, "query": query, "back": back, "result": result}
     title = "Dry run" if found.is_dry_run else found.act.title
-    return Page("started.html", title, values, live_seconds=0 if found.is_over else _LIVE_SECONDS)
+    return Page("started.html", title, values, live_seconds=0 if is_over else _LIVE_SECONDS)

@@ -277,7 +277,7 @@ class StartedCommands:
 
     def latest(self) -> list[StartedCommand]:
         """Return the acts that were started here lately, the newest first."""
-        return [one for one in reversed(self._known.values()) if not one.is_dry_run]
+        return [one for one in list(self._known.values())[::-1] if not one.is_dry_run]
 
     def changed_at(self) -> float:
         """Return the time at which the last act that was started here ended; 0 = none has."""

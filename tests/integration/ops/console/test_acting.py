@@ -3,14 +3,21 @@
 import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
 
-from segrelay.ops.console.command import PAGES
+from segrelay.ops.console.acting import started
+from segrelay.ops.console.acts import ACTS, StartedCommand
+from segrelay.ops.console.app import Asked, Console
+from segrelay.ops.console.command import MENU, PAGES
+from segrelay.ops.console.look import Look
+from segrelay.ops.console.rights import Person, Rights
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.contract.settings.sections import ConsoleSettings
 from tests.configuration import trigger
 from tests.integration.ops.console.conftest import PROXY, browser_at, ended
 from tests.integration.ops.relay import EXIT, payload
@@ -81,6 +88,17 @@ def test_what_can_not_be_undone_asks_for_its_number(console, relay):
     assert relay.status()["dead"] == DEAD
     said = ended(console, start(console, "quarantine discard", audience="vipp", count="1"))
     assert "discarded 1" in words(said)
+
+
+def test_a_page_says_that_a_command_is_over_only_with_its_output(relay):
+    command = StartedCommand("key", "", ACTS["pause"], {"name": ["insider"]}, "ann", False)
+    known = SimpleNamespace(find=lambda _key: command)
+    console = Console(Look(relay.client, relay.settings), Rights(ConsoleSettings()), MENU, known)
+
+    page = started(console, Asked(Person("ann"), {"key": "key"}, {}))
+    command.document, command.code = {"paused": True}, 0
+
+    assert "data-over" not in console.render(page, None, "/acts/key")
 
 
 def test_a_dry_run_of_a_viewer_says_what_a_replay_would_do_and_changes_nothing(
