@@ -18,12 +18,13 @@ from typing import Any, Final, Self
 
 import redis.connection
 
-from segrelay.ops.embedded import LOOPBACK, find_server, free_port, write_private
+from segrelay.ops.embedded import LOOPBACK, find_server, write_private
 from segrelay.ops.terminal.moments import awaited
 from segrelay.worker.contract.redis.client import RedisError, redis_errors
 from segrelay.worker.contract.redis.connection import TIMEOUT_SECONDS
 from segrelay.worker.contract.redis.masters import SLOTS
 from segrelay.worker.errors import RedisUnavailable
+from tests.ports import own_port
 from tests.waiting import allowed
 
 
@@ -158,7 +159,7 @@ class LocalCluster:
             text = _CONFIG.format(
                 host=LOOPBACK,
                 port=port,
-                bus=free_port(),
+                bus=own_port(),
                 node_ms=self.node_ms,
                 password=self.password,
                 folder=folder,
@@ -232,7 +233,7 @@ class LocalCluster:
         known = sorted(int(path.name) for path in self.folder.glob("[0-9]*"))
         if known:
             self.password = self._written(known[0], "requirepass").strip('"')
-        ports = known or [free_port() for _ in range(2 * _MASTERS if self.replicas else _MASTERS)]
+        ports = known or [own_port() for _ in range(2 * _MASTERS if self.replicas else _MASTERS)]
         for port in ports:
             self.start_node(port)
         ports = [self._started(port, tries=1 if known else _TRIES) for port in ports]
@@ -254,7 +255,7 @@ class LocalCluster:
             raise RedisUnavailable(f"A node does not start; see {self.folder / str(port) / 'log'}.")
         del self.nodes[port]
         shutil.rmtree(self.folder / str(port))
-        other = free_port()
+        other = own_port()
         self.start_node(other)
         return self._started(other, tries=tries - 1)
 
@@ -439,7 +440,7 @@ class Sentinels:
         until(there, _WAIT_SECONDS, "the replicas")
 
     def _start(self) -> None:
-        master, *replicas = (free_port() for _ in range(3))
+        master, *replicas = (own_port() for _ in range(3))
         self.start_server(master)
         for port in replicas:
             self.start_server(port, master)
@@ -448,7 +449,7 @@ class Sentinels:
             guard=GUARD, service=SERVICE, master=master, password=PASSWORD, down_ms=DOWN_MS
         )
         for _ in range(self.sentinels):
-            port = free_port()
+            port = own_port()
             self.guards[port] = self._started(port, text, "--sentinel")
         for port in self.guards:
             until(partial(self._tuned, port), _WAIT_SECONDS, f"Sentinel {port}")

@@ -2,8 +2,8 @@
 
 import httpx
 
-from segrelay.ops.embedded import free_port
 from tests.configuration import table
+from tests.ports import own_port
 from tests.waiting import until
 
 
@@ -16,7 +16,7 @@ class Receiver:
 
     def __init__(self, *secrets):
         self.secrets = secrets or ("the-new-secret",)
-        self.port = free_port()
+        self.port = own_port()
         self.url = f"http://127.0.0.1:{self.port}"
 
     def table(self, **keys):
@@ -34,7 +34,8 @@ class Receiver:
         """Post payloads; returns the status of the answer, or 0 where there is none."""
         headers = {"X-Segrelay-Secret": secret or self.secrets[0]}
         try:
-            return httpx.post(f"{self.url}/v1/lytics", content=content, headers=headers).status_code
+            url = f"{self.url}/v1/lytics"
+            return httpx.post(url, content=content, headers=headers, timeout=60).status_code
         except httpx.TransportError:
             return 0
 

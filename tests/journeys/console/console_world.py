@@ -8,10 +8,10 @@ from functools import cache
 import orjson
 
 from segrelay.ops.console.rights import hash_password
-from segrelay.ops.embedded import free_port
 from tests.configuration import table
 from tests.journeys.play import Rig, publish, status_of
 from tests.journeys.receiver import answers
+from tests.ports import own_port
 from tests.waiting import until
 
 PASSWORD = "correct horse battery"
@@ -61,7 +61,7 @@ class World(Rig):
     syncs: str = SYNC
 
     def __post_init__(self):
-        self.port = free_port()
+        self.port = own_port()
         console = {"listen": f"127.0.0.1:{self.port}", "name": "staging", "colour": "orange"}
         self.more += self.syncs + table("console", **console) + f"{self.console_lines}\n"
         for name, roles in USERS.items():

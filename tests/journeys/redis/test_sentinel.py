@@ -6,13 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from segrelay.ops.embedded import free_port
 from segrelay.sandbox.people import payloads
 from tests.configuration import table
 from tests.journeys.intake.test_backfill_journey import AS_OF, rows_as_happenings, write_rows
 from tests.journeys.play import SHORT, Rig, invent, lines, nothing_is_wrong, start_worker
 from tests.journeys.receiver import Receiver, answers
 from tests.nightly import amount
+from tests.ports import own_port
 from tests.topologies import Sentinels
 from tests.waiting import until
 
@@ -61,7 +61,7 @@ def test_replicas_take_over_and_nothing_that_was_acknowledged_is_lost(sentinels,
     emails = [f"row{number}@example.com" for number in range(ROWS)]
     rows = write_rows(tmp_path / "rows.ndjson", emails)
     job = ("backfill", "start", rows, "--audience", "vip", "--as-of", AS_OF.isoformat())
-    receiver, flower = Receiver(), free_port()
+    receiver, flower = Receiver(), own_port()
     is_over = threading.Event()
 
     def post_all():

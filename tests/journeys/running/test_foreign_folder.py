@@ -10,11 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from segrelay.ops.embedded import free_port
 from segrelay.ops.run.up import own_command
 from tests.configuration import configuration, credentials, insider, trigger
 from tests.journeys.judging import entrances
 from tests.journeys.receiver import Receiver, answers
+from tests.ports import own_port
 from tests.waiting import until
 from tests.warm import run
 
@@ -39,7 +39,7 @@ def environment(tmp_path: Path, receiver: Receiver) -> dict[str, str]:
     )
     path = tmp_path / "segrelay.toml"
     path.write_text(f'templates = "{ROOT / "templates"}"\n{text}')
-    sandbox = f"http://127.0.0.1:{free_port()}"
+    sandbox = f"http://127.0.0.1:{own_port()}"
     return os.environ | {
         "SEGRELAY_CONFIG": str(path),
         "SEGRELAY_SANDBOX": sandbox,
@@ -88,7 +88,7 @@ def test_packages_in_the_current_folder_are_never_executed_while_events_are_deli
 def held_at(sandbox: str) -> dict[str, list[str]]:
     """Return the people that a sandbox knows, with their audiences."""
     report = f"{sandbox}/_sandbox/memberships?attribute=lytics_computed_attr"
-    return httpx.get(report, trust_env=False).json()
+    return httpx.get(report, trust_env=False, timeout=60).json()
 
 
 @pytest.mark.nightly
