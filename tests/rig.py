@@ -34,10 +34,11 @@ from segrelay.worker.contract.keys import PartitionKeys, without_lane
 from segrelay.worker.contract.own_processes import own_module
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
-from segrelay.worker.contract.redis.url import patience_seconds
+from segrelay.worker.contract.redis.url import EmbeddedFiles, patience_seconds
 from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE, Settings, load_settings
 from segrelay.worker.contract.settings.values import EMBEDDED
 from segrelay.worker.errors import OperationsMustAct, RedisUnavailable
+from tests.waiting import allowed
 
 _END_SECONDS: Final = 5.0
 _REQUEST_SECONDS: Final = 60.0
@@ -312,8 +313,10 @@ class Rig:
 
     def redis_pid(self) -> int:
         """Return the process id of Redis, or 0 where it does not run."""
-        found = embedded.find(self.settings.redis.data_dir)
-        return found.pid if found else 0
+        folder = self.settings.redis.data_dir
+        runs = EmbeddedFiles(folder).is_locked  # also while it takes long to answer
+        found = awaited(lambda: embedded.find(folder) or not runs(), allowed(_END_SECONDS))
+        return found.pid if isinstance(found, embedded.EmbeddedRedis) else 0
 
     def kill_redis(self) -> None:
         """End Redis with SIGKILL."""
@@ -355,7 +358,7 @@ class Rig:
 
     def wait_until_ready(self, seconds: float = 60.0, *, since: int = 0) -> None:
         """Wait until the logs of the workers from number `since` on say that they are ready."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + allowed(seconds)
         for number in range(since, len(self.workers)):
             log = self.worker_log(number)
             while not self.is_ready(number):
@@ -381,7 +384,7 @@ class Rig:
         for worker in self.workers:
             with suppress(ProcessLookupError):
                 worker.send_signal(signal.SIGTERM)
-        codes = [worker.wait(_STOP_SECONDS) for worker in self.workers]
+        codes = [worker.wait(allowed(_STOP_SECONDS)) for worker in self.workers]
         self.workers.clear()
         return codes
 
@@ -392,7 +395,7 @@ class Rig:
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         with self.launch(own_command(*arguments), env=self.environment, **pipes) as started:
             try:
-                output, errors = started.communicate(given, timeout)
+                output, errors = started.communicate(given, allowed(timeout))
             except BaseException:
                 started.kill()
                 raise

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from celery import Celery
 
-from segrelay.ops.embedded import find_server, free_port
+from segrelay.ops.embedded import find_server
 from segrelay.ops.run.up import own_command
 from segrelay.worker.contract.processes import read_processes
 from segrelay.worker.contract.redis.client import Redis
@@ -22,6 +22,7 @@ from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.errors import RedisUnavailable
 from tests.configuration import table
 from tests.nightly import amount
+from tests.ports import own_port
 from tests.waiting import allowed, until
 
 ROOT = Path(__file__).parents[3]
@@ -85,7 +86,7 @@ def processes() -> Iterator[ExitStack]:
 def start(stack: ExitStack, command: list[str], environment: dict[str, str], log: Path) -> None:
     output = stack.enter_context(log.open("wb"))
     process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
-    stack.callback(process.wait, 20)
+    stack.callback(process.wait, allowed(20))
     stack.callback(process.terminate)
 
 
@@ -101,10 +102,10 @@ def test_what_listens_in_the_containers_becomes_healthy(
     name: str, containers: Containers, processes: ExitStack, tmp_path: Path
 ) -> None:
     service, log = SERVICES[name], tmp_path / f"{name}.log"
-    port, own_port = str(free_port()), service["ports"][0].rpartition(":")[2]
+    port, usual = str(own_port()), service["ports"][0].rpartition(":")[2]
     address = f"127.0.0.1:{port}"
-    command = [part.replace(f"0.0.0.0:{own_port}", address) for part in service["command"]]
-    check = [part.replace(own_port, port) for part in containers.health_check(name)]
+    command = [part.replace(f"0.0.0.0:{usual}", address) for part in service["command"]]
+    check = [part.replace(usual, port) for part in containers.health_check(name)]
     environment = containers.environment(name)
     assert address in command
     assert not is_healthy(check, environment)
@@ -220,7 +221,8 @@ def test_the_redis_of_the_containers_keeps_every_write_behind_a_password(
 
     start(processes, [*shell, script], environment, tmp_path / "redis.log")
 
-    until(socket_path.exists, else_show=tmp_path / "redis.log")
+    log = tmp_path / "redis.log"
+    until(lambda: b"Ready to accept connections" in log.read_bytes(), else_show=log)
     nobody = Redis(unix_socket_path=str(socket_path))
     with nobody, pytest.raises(RedisUnavailable, match="user name or password"):
         nobody.ping()
