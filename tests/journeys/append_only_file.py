@@ -11,13 +11,14 @@ def commands_of(data_dir: Path) -> list[list[bytes]]:
 
 def _parsed(text: bytes) -> list[list[bytes]]:
     found, at = [], 0
-    while at < len(text):
-        end = text.index(b"\r\n", at)
+    while (end := text.find(b"\r\n", at)) >= 0:
         line, at = text[at:end], end + 2
         if line.startswith(b"*"):
             words = []
             for _ in range(int(line[1:])):
-                end = text.index(b"\r\n", at)
+                end = text.find(b"\r\n", at)
+                if end < 0:  # Redis is about to write the rest
+                    return found
                 size, at = int(text[at + 1 : end]), end + 2
                 words.append(text[at : at + size])
                 at += size + 2

@@ -24,13 +24,12 @@ def test_the_demo_is_shown_until_somebody_ends_it():
         address = told.split("at ")[1].split("/:")[0]
         next(line for line in lines if b"The demo is over" in line)
 
-        def page():
-            return words(httpx.get(address, timeout=allowed(60)).text)
+        def is_well():
+            shown = words(httpx.get(address, timeout=allowed(60)).text)
+            return "no samples yet" not in shown and "All is well ; 0 dead" in shown
 
-        until(lambda: "no samples yet" not in page(), 300)
-        shown = page()
+        until(is_well, 300)
         demo.send_signal(signal.SIGINT)
-        demo.communicate(timeout=60)
+        demo.communicate(timeout=allowed(60))
 
-    assert "All is well ; 0 dead" in shown
     assert demo.returncode == 0

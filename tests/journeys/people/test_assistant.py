@@ -27,7 +27,7 @@ def world(tmp_path_factory):
     with World(tmp_path_factory.mktemp("assistant"), syncs="") as it:
         it.start_worker("--concurrency=1")
         it.wait_until_ready()
-        it.publish([event("ann@example.com", first_name="Ann")])
+        it.publish([event("who-is-asked-for@example.com", first_name="Ann")])
         it.publish([event(f"p{n}@{REFUSED}") for n in range(DEAD)])
         it.settle(delivered=1, dead=DEAD)
         yield it
@@ -64,7 +64,7 @@ def called(world, name, *options, **given):
 LOOKS = {
     "status": {},
     "problems": {},
-    "why": {"profile": "ann@example.com"},
+    "why": {"profile": "who-is-asked-for@example.com"},
     "dead_letter_causes": {},
     "dead_letters": {"limit": 1},
     "dead_letter": {"id": "insider.1.0-1"},
@@ -104,13 +104,13 @@ def test_nobody_on_the_machine_sees_of_whom_it_asks(world):
 
     looker = Thread(target=look)
     looker.start()
-    found = called(world, "why", profile="ann@example.com")
+    found = called(world, "why", profile="who-is-asked-for@example.com")
     asks.set()
     looker.join()
 
     assert "delivered" in str(found)
     assert any(b"segrelay.ops.main" in line for line in seen)
-    assert not any(b"ann@example.com" in line for line in seen)
+    assert not any(b"who-is-asked-for@example.com" in line for line in seen)
 
 
 def test_acts_need_a_reason_and_a_number_and_stand_in_the_audit(world):

@@ -15,7 +15,6 @@ import httpx
 import orjson
 import pytest
 
-from segrelay.ops.embedded import free_port
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.redis.claim import claim
 from tests.configuration import lytics, table, trigger
@@ -25,6 +24,7 @@ from tests.journeys.append_only_file import commands_of
 from tests.journeys.canaries import found_in, marks_of
 from tests.journeys.play import REMEMBERS_ALL, SHORT, Rig, run, start_worker, status_of
 from tests.journeys.receiver import Receiver, answers
+from tests.ports import own_port
 from tests.rig import kill_group
 from tests.sealed import KEY, is_sealed
 from tests.waiting import until
@@ -96,7 +96,7 @@ def installation(tmp_path, monkeypatch):
     export = tmp_path / "members/a.ndjson"
     export.write_bytes(b"\n".join(map(orjson.dumps, members)) + b"\n")
     os.utime(export, times=(time.time() - 60,) * 2)  # or it might still be written
-    receiver, console = Receiver(), free_port()
+    receiver, console = Receiver(), own_port()
     tables = [MORE, receiver.table(), table("console", listen=f"127.0.0.1:{console}")]
     rig = Rig(
         tmp_path,
@@ -110,10 +110,10 @@ def installation(tmp_path, monkeypatch):
     with rig:
         rig.client.config_set("rdbcompression", "no")  # or nobody could search the files
         claim(rig.client, rig.settings)  # so that this process' digests are those of the others
+        tap = rig.start_beside("tap", "--for", "9m", "--json")
         start_worker(rig, "--loglevel=DEBUG")
         receiver.start(rig)
         rig.start_beside("console")
-        tap = rig.start_beside("tap", "--for", "9m", "--json")
         yield Installation(rig, receiver, console, tap)
     shutil.rmtree(short)
 
@@ -138,6 +138,7 @@ def fill(at):
     started = rig.command("backfill", "start", str(rows), *options)
     assert b"could not be placed" in started.stderr, started.stderr
     until(lambda: status_of(rig)["waiting"] == 8)
+    until((at.folder / "tap.log").read_bytes)
     rows.unlink()
     for path in (at.folder / "members").iterdir():
         path.unlink()

@@ -8,15 +8,17 @@ import pytest
 from celery import Celery
 from cryptography import x509
 
-from segrelay.ops.embedded import ensure_running, free_port, stop
+from segrelay.ops.embedded import ensure_running, stop
 from segrelay.worker.contract.celery import broker_options
 from segrelay.worker.contract.redis.connection import connect, wait_ready
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.errors import RedisUnavailable
 from tests.configuration import table
+from tests.journeys.judging import well
 from tests.journeys.play import SHORT, Rig, invent, lines, nothing_is_wrong, run, send, start_worker
 from tests.journeys.receiver import Receiver
 from tests.nightly import amount
+from tests.ports import own_port
 from tests.redis_user import PASSWORD, make_user
 from tests.tls import HERE, Certificates, TlsRelay
 from tests.topologies import LocalCluster
@@ -75,7 +77,7 @@ def test_everything_works_by_tls_with_the_shipped_rights(
     tmp_path, redis_url, certificates, client_certificate, kind
 ):
     mine = certificates.signed("server")
-    receiver, flower = Receiver(), free_port()
+    receiver, flower = Receiver(), own_port()
     happened, sent = invent(300, 60)
     (tmp_path / "rig").mkdir()
     with ExitStack() as stack:
@@ -104,8 +106,7 @@ def test_everything_works_by_tls_with_the_shipped_rights(
 
         nothing_is_wrong(rig, happened)
         until(lambda: drained(flower), 60)
-        check = rig.command("status", "--check")
-        assert (check.returncode, check.stdout) == (0, b"All is well.\n"), check.stdout
+        well(rig)
         run(rig, "redis", "status")
         run(rig, "audience", "list")
         rig.stop_workers()
@@ -129,9 +130,7 @@ def test_a_wrong_certificate_is_refused_by_us_and_by_celery(
     trusted = certificates.authority
     if wrong == "authority":
         trusted = Certificates(tmp_path / "others", "other").authority
-    with TlsRelay(
-        free_port(), certificates.signed("server", host), certificates.authority
-    ) as relay:
+    with TlsRelay(own_port(), certificates.signed("server", host), certificates.authority) as relay:
         url = address([relay], trusted, () if wrong == "client" else client_certificate)
         (tmp_path / "templates").mkdir()
         (tmp_path / "segrelay.toml").write_text(f'[redis]\nurl = "{url}"\n')

@@ -7,9 +7,11 @@ from pathlib import Path
 import httpx
 import orjson
 
-from segrelay.ops.embedded import free_port
 from tests.configuration import insider, table, trigger
+from tests.journeys.receiver import answers
+from tests.ports import own_port
 from tests.rig import Rig
+from tests.waiting import until
 from tests.warm import WarmProcess
 
 ENTER = "insider/enter.jsonnet"
@@ -127,7 +129,7 @@ class LeakyWorld:
     """A whole system with planted secrets, and all that was seen of it, by place."""
 
     def __init__(self, folder: Path, chat_url: str, *, more: str = "") -> None:
-        self.port, self.flower = free_port(), free_port()
+        self.port, self.flower = own_port(), own_port()
         ports = [f"127.0.0.1:{port}" for port in (self.port, self.flower)]
         more += planted_tables(*ports, chat_url)
         self.rig = Rig(
@@ -171,8 +173,9 @@ class LeakyWorld:
     def look_at_flower(self) -> None:
         login = ("ops", SECRETS["Flower's password"])
         base = f"http://127.0.0.1:{self.flower}"
+        until(lambda: answers(f"{base}/healthcheck"), 60)
         workers = httpx.get(f"{base}/api/workers?refresh=1", auth=login, timeout=120).json()
-        tasks = list(httpx.get(f"{base}/api/tasks", auth=login).json())[:5]
+        tasks = list(httpx.get(f"{base}/api/tasks", auth=login, timeout=120).json())[:5]
         pages = ["/", "/workers", "/tasks", "/broker", "/metrics", "/api/tasks", "/api/workers"]
         pages += ["/api/queues/length", "/api/task/types"]
         pages += [f"/worker/{name}" for name in workers] + [f"/task/{uuid}" for uuid in tasks]

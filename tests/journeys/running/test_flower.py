@@ -12,7 +12,6 @@ import httpx
 import pytest
 from celery import Celery
 
-from segrelay.ops.embedded import free_port
 from segrelay.ops.run.up import own_command
 from segrelay.producer.publish import Publisher
 from segrelay.worker.contract.celery import broker_options
@@ -23,6 +22,7 @@ from segrelay.worker.node.celery_app import NO_FREE_PERMIT
 from tests.configuration import configuration as settings_text
 from tests.configuration import endpoint, table, trigger
 from tests.journeys.receiver import answers
+from tests.ports import own_port
 from tests.waiting import until
 from tests.warm import WarmProcess, run
 
@@ -50,7 +50,7 @@ def configuration(tmp_path, redis_url):
             trigger("exit", on="exit", template="dies.jsonnet", url="/"),
             table(
                 "flower",
-                listen=f"127.0.0.1:{free_port()}",
+                listen=f"127.0.0.1:{own_port()}",
                 user="ops",
                 password="env:FLOWER_TEST_PASSWORD",
             ),
@@ -93,7 +93,8 @@ def test_drains_are_watched_with_flower_and_only_with_its_password(configuration
             return next((one for one in ended if result in one["result"]), None)
 
         until(lambda: read_processes(client))
-        workers = until(lambda: flower.http.get("/api/workers?refresh=1").json())
+        known = until(lambda: [w for w in flower.workers(refresh=1).values() if "stats" in w])
+        until(lambda: any(flower.workers(status=1).values()))  # it hears of what they do
         Publisher(client, settings).publish([PAYLOAD])
         drain = until(lambda: drained("SUCCESS", "skipped 1"))
         Publisher(client, settings).publish([PAYLOAD.replace(b"enter", b"exit")])
@@ -108,7 +109,7 @@ def test_drains_are_watched_with_flower_and_only_with_its_password(configuration
         assert flower.http.post("/api/worker/shutdown/any").status_code == 401
         flower.http.auth = ("ops", PASSWORD)
         assert flower.http.get("/metrics").status_code == 403
-        assert [w["stats"]["pool"]["max-concurrency"] for w in workers.values()] == [2]
+        assert [worker["stats"]["pool"]["max-concurrency"] for worker in known] == [2]
         assert drain["name"] == "segrelay.drain"
         assert re.fullmatch("insider, partition [0-3], live", drain["args"])
         assert drain["result"] == "delivered 0, skipped 1, dead 0, 0 requests"
@@ -180,7 +181,8 @@ class FlowerClient:
     def __init__(self, configuration):
         settings = load_settings(configuration, environ=PASSED)
         self.url = f"http://{settings.flower.listen}"
-        self.http = httpx.Client(base_url=self.url, trust_env=False, auth=("ops", PASSWORD))
+        login = ("ops", PASSWORD)
+        self.http = httpx.Client(base_url=self.url, trust_env=False, auth=login, timeout=120)
         until(lambda: answers(f"{self.url}/healthcheck"))
 
     def __enter__(self):
@@ -188,6 +190,9 @@ class FlowerClient:
 
     def __exit__(self, *_):
         self.http.close()
+
+    def workers(self, **wanted):
+        return self.http.get("/api/workers", params=wanted).json()
 
     def tasks(self, **wanted):
         return self.http.get("/api/tasks", params=wanted).json()
@@ -223,7 +228,7 @@ def beside_a_worker(configuration, redis_url):
         FlowerClient(configuration) as flower,
     ):
         until(lambda: read_processes(client))
-        (name,) = until(lambda: list(flower.http.get("/api/workers?refresh=1").json()))
+        (name,) = until(lambda: list(flower.workers(refresh=1)))
         yield flower, worker, name
 
 
@@ -255,8 +260,8 @@ def test_with_actions_flower_stops_workers_and_still_starts_no_task(configuratio
 
 
 def queues_of(flower, name):
-    workers = flower.http.get("/api/workers", params={"refresh": 1}).json()
-    return {queue["name"] for queue in workers[name]["active_queues"]}
+    known = until(lambda: flower.workers(refresh=1).get(name, {}).get("active_queues"))
+    return {queue["name"] for queue in known}
 
 
 MISLEADING = {
@@ -276,7 +281,7 @@ def test_variables_that_would_break_flower_are_named_and_ignored(configuration, 
     for variable, value in MISLEADING.items():
         monkeypatch.setenv(variable, value)
     with running(configuration, "flower"), FlowerClient(configuration) as flower:
-        assert flower.http.get("/api/workers?refresh=1").json() == {}
+        assert flower.workers(refresh=1) == {}
         assert flower.http.get("/tasks").status_code == 200
         assert flower.http.get("/tasks", auth=("other", "password")).status_code == 401
         assert flower.post("/api/worker/shutdown/(.+)", "any") == 403
