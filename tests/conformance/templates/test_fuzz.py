@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from tests.nightly import amount
+from tests.waiting import allowed
 from tools.fuzz.__main__ import agrees
 from tools.fuzz.engines import judged
 
@@ -20,7 +21,7 @@ def test_no_random_template_differs_without_gojsonnet_taking_the_compiled_side(t
         [*command, "--seconds", str(SECONDS), "--report", str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=SECONDS + 60,
+        timeout=SECONDS + allowed(60),
         check=False,
     )
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from tests.nightly import amount
+from tests.waiting import allowed
 
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 LOCALES = amount({}, nightly={"ISO-8859-1": {"PYTHONIOENCODING": "iso-8859-1"}}) | {"ASCII": ASCII}
@@ -40,7 +41,7 @@ def said(folder, environment):
         [sys.executable, folder / "program.py", folder],
         env={**os.environ, **environment},
         capture_output=True,
-        timeout=60,
+        timeout=allowed(60),
         check=False,
     )
     assert done.stderr == b""

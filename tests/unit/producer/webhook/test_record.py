@@ -99,5 +99,5 @@ def lags_of(told: Told, blocked_seconds: list[float], enough_ms: float = 60_000)
 
 
 def test_one_late_timer_is_no_starved_receiver_and_many_are() -> None:
-    assert max(lags_of(Told(), [0.5])) < 450
+    assert max(lags_of(Told(), [2.0])) < 1_900
     assert max(lags_of(Told(), [0.25] * 80, enough_ms=100)) >= 100

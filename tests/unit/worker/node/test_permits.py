@@ -28,11 +28,11 @@ class Holder:
             target=_hold, args=(permits, call, theirs, options or {}), daemon=True
         )
         self.process.start()
-        self.has_permit = self._pipe.recv() if self._pipe.poll(10) else None
+        self.has_permit = self._pipe.recv() if self._pipe.poll(120) else None
 
     def kill(self):
         self.process.kill()
-        self.process.join(10)
+        self.process.join(120)
 
 
 def _hold(permits, call, pipe, options):
@@ -167,7 +167,7 @@ def test_processes_beyond_the_first_ones_replace_some_that_were_killed():
     for _ in range(2):
         process = FORK.Process(target=node.count_process)
         process.start()
-        process.join(10)
+        process.join(120)
 
     about = node.about()
     assert (about["killed"], about["killed_ms"] > 0) == (2, True)
