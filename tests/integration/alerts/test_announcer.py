@@ -67,7 +67,7 @@ def announcer_of(client, settings, address):
     notify = NotifySettings(url=Secret("env:CHAT_URL", address), after_seconds=0.0)
     operate = settings.operate.model_copy(update={"notify": notify})
     file = WatchedFile(settings.model_copy(update={"operate": operate}), may_change=False)
-    return Announcer(client, file, notify, AlertTable(notify, least_ms=5_000))
+    return Announcer(client, file, notify, AlertTable(notify, least_ms=60_000))
 
 
 def look_again(client):
@@ -173,10 +173,10 @@ def pass_time(seconds, *processes, failure=""):
 def test_one_of_the_processes_of_a_machine_tells_of_an_outage_and_its_end(client, settings, chat):
     processes = [announcer_of(client, settings, chat.url) for _ in range(3)]
     pass_time(0, *processes, failure=WHY)
-    pass_time(4, *processes, failure=WHY)
+    pass_time(40, *processes, failure=WHY)
     assert chat.came == []
-    pass_time(2, *processes, failure=WHY)
-    pass_time(2, *processes, failure=WHY)
+    pass_time(30, *processes, failure=WHY)
+    pass_time(30, *processes, failure=WHY)
     pass_time(2, *processes)
     pass_time(12, *processes)
 
@@ -186,9 +186,9 @@ def test_one_of_the_processes_of_a_machine_tells_of_an_outage_and_its_end(client
 def test_another_process_goes_on_after_the_one_that_told_it_is_gone(client, settings, chat):
     first, second = (announcer_of(client, settings, chat.url) for _ in range(2))
     for _ in range(2):
-        pass_time(6, first, second, failure=WHY)
+        pass_time(70, first, second, failure=WHY)
     first._unlock()  # as the end of its process does
-    pass_time(6, second, failure=WHY)
+    pass_time(70, second, failure=WHY)
     pass_time(2, second)
     pass_time(12, second)
 
@@ -200,6 +200,6 @@ def test_without_a_file_to_lock_it_is_told_all_the_same(client, settings, chat):
     settings.source.unlink()
     one = announcer_of(client, settings, chat.url)
     for before, _ in pairwise(range(3)):
-        pass_time(6 * before, one, failure=WHY)
+        pass_time(70 * before, one, failure=WHY)
 
     assert [came.body["problem"]["name"] for came, _ in chat.came] == ["redis_unreachable"]

@@ -15,7 +15,7 @@ from segrelay.worker.errors import ConfigurationInvalid, OperationsMustAct, Usag
 from tests.commands import called
 from tests.configuration import endpoint, settings_in, table, trigger
 from tests.journeys.endpoint import Endpoint
-from tests.waiting import patient
+from tests.waiting import allowed
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_an_answer_that_trickles_in_holds_nothing_up(run):
 
         run(f"http://127.0.0.1:{server.getsockname()[1]}/secret-hook")
 
-    assert time.monotonic() - started < patient(POST_SECONDS)
+    assert time.monotonic() - started < allowed(POST_SECONDS)
 
 
 def trickle(server):

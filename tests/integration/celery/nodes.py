@@ -85,7 +85,7 @@ class Node:
         return self.log_file.read_text(errors="replace")
 
     def events(self, name):
-        lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+        lines = [json.loads(line) for line in self.log.splitlines() if line[:1] + line[-1:] == "{}"]
         return [line for line in lines if line["event"] == name]
 
     def stop(self, tell=os.kill):

@@ -2,11 +2,10 @@
 
 import os
 import signal
-import time
 
 from segrelay.ops.embedded import ensure_running, find, stop
 from tests.integration.celery.nodes import Node, configure
-from tests.waiting import allowed
+from tests.waiting import allowed, until
 
 
 def test_it_can_be_stopped_while_redis_is_away(tmp_path):
@@ -15,7 +14,7 @@ def test_it_can_be_stopped_while_redis_is_away(tmp_path):
         url = ensure_running(data_dir).url
         with Node(configure(tmp_path, url), "--concurrency=2") as node:
             os.kill(find(data_dir).pid, signal.SIGKILL)
-            time.sleep(2)
+            until(lambda: node.events("broker.unreachable"))
 
             code, seconds = node.stop()
 

@@ -39,10 +39,10 @@ def test_work_is_due_and_its_bell_rings_from_then_on(survey, broker):
     assert survey.look() == []
     broker.put_work(("one", 5))
 
-    first, second = survey.look(), survey.look()
+    first = survey.look()
 
     assert [(s.call, s.due, s.waking) for s in first] == [(WakeUp("live", "one", 5), True, False)]
-    assert [s.waking for s in second] == [True]
+    until(lambda: [s.waking for s in survey.look()] == [True])
 
 
 def test_work_of_the_backfill_lane_alone_goes_to_the_backfill_queue(survey, broker):
@@ -78,11 +78,11 @@ def test_a_clock_that_was_set_back_keeps_nothing_waiting(survey, broker):
 
 
 def test_one_of_all_workers_sweeps_at_a_time_and_the_clock_may_be_set_back(survey, broker):
-    turns = [survey.may_sweep(), survey.may_sweep()]
+    until(lambda: [survey.may_sweep(), survey.may_sweep()] == [True, False])
     (lock,) = broker.client.keys("*sweep*")
     broker.client.hincrby(lock, "until", 3_600_000)
 
-    assert [*turns, survey.may_sweep()] == [True, False, False]
+    assert not survey.may_sweep()
     assert int(broker.client.hget(lock, "until")) - int(time.time() * 1_000) <= LOCK_MS
 
 

@@ -1,6 +1,7 @@
 """A real worker: what it drains, in which order, how it ends, what it survives."""
 
 import os
+import select
 import signal
 import socket
 from collections import Counter
@@ -30,6 +31,8 @@ def test_two_processes_a_core_and_two_more_are_built_and_a_supervisor_hears_that
             until(lambda: processes() >= wanted)
             heard = [supervisor.recv(100) for _ in range(3)]
             os.kill(node.process.pid, signal.SIGSTOP)
+            while select.select([supervisor], [], [], 0)[0]:
+                supervisor.recv(100)
             supervisor.settimeout(3)
             while_it_stands = []
             try:
@@ -70,15 +73,13 @@ def test_a_background_job_gets_its_turn_while_drains_of_backfills_take_all_permi
 
 def test_one_process_stays_free_of_any_one_destination(configuration, broker, app):
     with Node(configuration, "--concurrency=3", behaviour={"seconds": patient(0.5)}) as node:
-        send(app, *live("one", *range(6)))
+        send(app, *live("one", *range(12)))
         until(lambda: len(node.events("drain.began")) >= 2)
         send(app, *live("two", 1))
-        before = len(broker.drained())
-        until(lambda: len(broker.drained()) >= 7)
+        until(lambda: len(broker.drained()) == 13)
 
-    rows = broker.drained()
-    of_two = [row["destination"] for row in rows].index("two")
-    assert of_two <= before + 2  # those that both other processes had begun may end before it
+    rows = sorted(broker.drained(), key=lambda row: row["began"])
+    assert rows[-1]["destination"] == "one"  # those that both other processes began before it
     assert most_at_once(row for row in rows if row["destination"] == "one") == 2
 
 
@@ -131,7 +132,7 @@ def test_what_hangs_does_not_keep_it_from_ending(configuration, app):
         code, seconds = node.stop()
 
     assert code == 1
-    assert seconds < allowed(5)
+    assert seconds < allowed(10)
     assert node.events("worker.ended_at_once")[0]["drains_ended"] is False
 
 

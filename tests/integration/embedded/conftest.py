@@ -1,4 +1,4 @@
-"""A Cluster whose nodes are lost after two seconds."""
+"""A Cluster whose nodes are lost after four seconds."""
 
 import pytest
 
@@ -7,5 +7,5 @@ from tests.topologies import LocalCluster
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    with LocalCluster(tmp_path_factory.mktemp("cluster"), node_ms=2_000) as started:
+    with LocalCluster(tmp_path_factory.mktemp("cluster"), node_ms=4_000) as started:
         yield started

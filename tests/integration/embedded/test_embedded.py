@@ -19,7 +19,7 @@ from tests.child_processes import command_of
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[3]
-SLOW_TO_LOAD = b"*3\r\n$5\r\nDEBUG\r\n$5\r\nSLEEP\r\n$7\r\n0.00001\r\n"
+SLOW_TO_LOAD = b"*3\r\n$5\r\nDEBUG\r\n$5\r\nSLEEP\r\n$6\r\n0.0002\r\n"
 
 
 @pytest.fixture

@@ -13,14 +13,14 @@ from tests.waiting import allowed, until
 
 SWITCHES = {
     "token_endpoints": ["crm"],
-    "token_seconds": allowed(1.0),
+    "token_seconds": allowed(2.0),
 }
 
 
 @pytest.fixture
 def client(sandbox):
     sandbox.settings(**SWITCHES)
-    with httpx.Client(base_url=sandbox.url, trust_env=False) as client:
+    with httpx.Client(base_url=sandbox.url, trust_env=False, timeout=60) as client:
         yield client
 
 

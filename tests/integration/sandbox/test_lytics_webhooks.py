@@ -9,7 +9,7 @@ import pytest
 
 from tests.journeys.endpoint import Endpoint
 from tests.rig import SandboxProcess
-from tests.waiting import until
+from tests.waiting import allowed, until
 from tests.warm import WarmProcess
 
 PEOPLE = [{"_uid": f"u{n}", "email": f"p{n}@example.com", "segments": []} for n in range(20)]
@@ -27,7 +27,7 @@ def bodies(found: Endpoint) -> list[Any]:
 
 @pytest.fixture
 def sandbox() -> Iterator[SandboxProcess]:
-    quick = {"webhook_retry_seconds": 0.05, "webhook_sleep_seconds": 0.5}
+    quick = {"webhook_retry_seconds": 0.05, "webhook_sleep_seconds": allowed(1)}
     with SandboxProcess(launch=WarmProcess, lytics=quick) as process:
         process.post("lytics/profiles", PEOPLE)
         yield process

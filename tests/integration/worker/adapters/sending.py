@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from segrelay.worker.adapters.sender import HttpSender
 from segrelay.worker.destinations.api import Answer, NoAnswer, OutgoingRequest
+from tests.waiting import allowed
 
 PATH = "/api/user/v1/upsert"
 SECRET = "very-secret"
@@ -23,7 +24,7 @@ Behaviour = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
 
 
 def run(test: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(asyncio.wait_for(test, 20))
+    return asyncio.run(asyncio.wait_for(test, allowed(20)))
 
 
 @contextlib.asynccontextmanager
@@ -83,7 +84,7 @@ def request_to(base_url: str, path: str = PATH, **fields: Any) -> OutgoingReques
 
 
 def sent(
-    behave: Behaviour, seconds: float = 5, path: str = PATH, **fields: Any
+    behave: Behaviour, seconds: float = 15, path: str = PATH, **fields: Any
 ) -> Answer | NoAnswer:
     """Send one request to a server that behaves so, and return what came of it."""
 

@@ -27,7 +27,7 @@ async def failure(url, folder=None, networks=HERE, resolve=resolved_by_the_syste
     sender = HttpSender(resolve=resolve)
     authority = str(folder / "authority.pem") if folder else ""
     request = request_to(url, "/x", api="http", networks=networks, authority=authority)
-    found = await sender.send(request, 5)
+    found = await sender.send(request, 15)
     await sender.close()
     assert found == NoAnswer(Silence.UNREACHABLE, possibly_applied=False)
     return found.message

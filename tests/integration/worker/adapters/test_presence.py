@@ -57,8 +57,8 @@ def test_a_worker_is_seen_with_its_configuration_and_leaves_nothing_behind(clien
 
     assert (found.pid, found.kind, found.config) == (os.getpid(), "worker", "aaa")
     assert found.stopped == {"vip-enter": "19"}
-    assert 0 <= now_ms(client) - seen_at < 5_000
-    assert 0 <= now_ms(client) - found.begun_ms < 5_000
+    assert 0 <= now_ms(client) - seen_at < 30_000
+    assert 0 <= now_ms(client) - found.begun_ms < 30_000
     assert read_processes(client) == []
     seen = read_seen(client)
     assert seen[WORKER_ENDED] >= seen[WORKER] == seen_at

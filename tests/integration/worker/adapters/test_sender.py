@@ -89,16 +89,16 @@ def test_nothing_of_a_request_is_left_to_the_garbage_collector(behave: Behaviour
     [
         (hang_up, Silence.CUT, "the connection was closed before its end"),
         (reset, Silence.CUT, "connection reset by peer"),
-        (say_nothing, Silence.DEADLINE, "nothing complete came within 0.3 s"),
+        (say_nothing, Silence.DEADLINE, "nothing complete came within 2 s"),
         (answer_nonsense, Silence.CUT, "what it answered is not HTTP"),
         (cut_in_the_body(200), Silence.CUT, "the connection was closed before its end"),
-        (drip(200), Silence.DEADLINE, "nothing complete came within 0.3 s"),
+        (drip(200), Silence.DEADLINE, "nothing complete came within 2 s"),
     ],
 )
 def test_what_left_and_was_not_answered_is_possibly_applied_and_named(
     behave: Behaviour, silence: Silence, why: str
 ) -> None:
-    result = sent(behave, 0.3)
+    result = sent(behave, 2)
 
     assert result == NoAnswer(silence, possibly_applied=True)
     assert result.message == f"no answer: {why}"
@@ -111,7 +111,7 @@ def test_what_left_and_was_not_answered_is_possibly_applied_and_named(
 def test_a_status_other_than_success_tells_without_its_body_and_is_not_followed(
     behave: Behaviour, status: int, *, truncated: bool
 ) -> None:
-    result = sent(behave, 0.3)
+    result = sent(behave, 2)
     assert isinstance(result, Answer)
     assert (result.status, result.truncated) == (status, truncated)
 

@@ -68,12 +68,12 @@ def commands(client: Any) -> Any:
 
 
 def send(url: str, what: str) -> None:
-    with connect(url, timeout_seconds=0.2) as client:
+    with connect(url, timeout_seconds=2) as client:
         commands(client)[what]()
 
 
 async def send_async(url: str, what: str) -> None:
-    async with connect_async(url, timeout_seconds=0.2) as client:
+    async with connect_async(url, timeout_seconds=2) as client:
         await commands(client)[what]()
 
 
@@ -109,11 +109,11 @@ def test_who_is_dead_is_known_at_once(dead: str, scheme: str, path: str, message
     ):
         client.ping()
 
-    assert time.monotonic() - begun < allowed(0.5)
+    assert time.monotonic() - begun < allowed(1.5)
 
 
 def test_a_connection_that_timed_out_does_not_give_its_late_answer_to_the_next_command(redis_url):
-    with connect(redis_url, timeout_seconds=allowed(0.2)) as client:
+    with connect(redis_url, timeout_seconds=allowed(1)) as client:
         with pytest.raises(RedisUnavailable, match="did not answer in time"):
             client.blpop(["key"], timeout=60)
 

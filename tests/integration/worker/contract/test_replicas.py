@@ -29,7 +29,8 @@ WRITES = "return redis.call('SET', KEYS[1], ARGV[1])"
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory):
-    with Sentinels(tmp_path_factory.mktemp("redis"), lines="") as started:
+    folder = tmp_path_factory.mktemp("redis")
+    with Sentinels(folder, lines="", down_ms=600_000) as started:  # nothing is to fail over here
         yield started
 
 
