@@ -366,6 +366,7 @@ class Sentinels:
     folder: Path
     lines: str = "min-replicas-to-write 1\nmin-replicas-max-lag 2"
     sentinels: int = 3
+    down_ms: int = DOWN_MS
     servers: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     guards: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
 
@@ -446,7 +447,7 @@ class Sentinels:
             self.start_server(port, master)
         until(lambda: answers(master, PASSWORD), _WAIT_SECONDS, "the master")
         text = _SENTINEL.format(
-            guard=GUARD, service=SERVICE, master=master, password=PASSWORD, down_ms=DOWN_MS
+            guard=GUARD, service=SERVICE, master=master, password=PASSWORD, down_ms=self.down_ms
         )
         for _ in range(self.sentinels):
             port = own_port()
