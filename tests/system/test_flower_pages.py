@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from segrelay.ops.embedded import free_port
 from segrelay.sandbox.people import Happening
 from tests.configuration import table
 from tests.journeys.play import AN_HOUR_AGO_US, SHORT, Rig, lines, send, start_worker
 from tests.journeys.receiver import answers
+from tests.ports import own_port
 from tests.system.chromium import Chromium
 from tests.waiting import until
 
@@ -28,7 +28,7 @@ WORKERS = "[...document.querySelectorAll('#workers-table tbody tr')].map(row => 
 @pytest.fixture
 def flower(tmp_path):
     """Drains that delivered, and one whose delivery died; returns the URL of Flower."""
-    port = free_port()
+    port = own_port()
     (tmp_path / "rig").mkdir()
     flower = table("flower", listen=f"127.0.0.1:{port}", password=PASSWORD)
     with Rig(tmp_path / "rig", delivery_lines=SHORT, more=flower) as rig:

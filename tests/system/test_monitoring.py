@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import yaml
 
-from segrelay.ops.embedded import free_port
 from tests.journeys.play import SHORT, Rig, start_worker, stop_worker
+from tests.ports import own_port
 from tests.waiting import until
 
 FOLDER = Path(__file__).parents[2] / "ops/prometheus"
@@ -31,7 +31,7 @@ def prometheus(folder: Path, target: str, token: str) -> Iterator[str]:
     scraped["authorization"]["credentials_file"] = str(folder / "token")
     scraped["static_configs"] = [{"targets": [target]}]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
-    port = free_port()
+    port = own_port()
     with ExitStack() as stack:
         log = stack.enter_context((folder / "log").open("wb"))
         process = subprocess.Popen(
@@ -64,7 +64,7 @@ def firing(url: str) -> set[str]:
 
 
 def test_an_alert_fires_while_no_worker_runs_and_ends_afterwards(tmp_path: Path) -> None:
-    port = free_port()
+    port = own_port()
     text = f'[metrics]\nlisten = "127.0.0.1:{port}"\ntoken = "{TOKEN}"\n'
     with Rig(tmp_path, delivery_lines=SHORT, more=text) as rig:
         worker = start_worker(rig)

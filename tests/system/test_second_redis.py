@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from segrelay.ops.embedded import free_port
 from segrelay.worker.contract.redis.client import Redis
+from tests.ports import own_port
 from tests.waiting import until
 
 SUITES = ["tests/conformance/partition", "tests/conformance/gate", "tests/integration/producer"]
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 def second_redis(tmp_path: Path) -> Iterator[str]:
     server = shutil.which("redis-server")
     assert server, "redis-server is missing: make test-system installs it"
-    port = free_port()
+    port = own_port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path)]
     options += ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
     process = subprocess.Popen([server, *options], stdout=subprocess.DEVNULL)

@@ -13,10 +13,11 @@ import httpx
 import pytest
 
 from segrelay.ops.config.commands import init
-from segrelay.ops.embedded import ensure_running, find, free_port, stop
+from segrelay.ops.embedded import ensure_running, find, stop
 from segrelay.ops.run.up import own_command
 from tests.child_processes import children_of, command_of, lives
 from tests.journeys.receiver import answers
+from tests.ports import own_port
 from tests.waiting import until
 from tests.warm import WarmProcess, run
 
@@ -89,7 +90,7 @@ def ctrl_c_ends(up, folder):
 @pytest.fixture
 def console(folder):
     """Return where the console is to be served; the configuration says so."""
-    port = free_port()
+    port = own_port()
     with (folder / "segrelay.toml").open("a") as file:
         file.write(f'\n[console]\nlisten = "127.0.0.1:{port}"\n')
     return f"http://127.0.0.1:{port}"
@@ -98,7 +99,7 @@ def console(folder):
 def test_a_redis_that_was_killed_is_started_again_and_all_ends_at_ctrl_c(console, up, folder):
     assert line_with(up, "ready.")
     until(lambda: answers(f"{console}/healthz"), 60)
-    page = httpx.get(console)
+    page = httpx.get(console, timeout=SECONDS)
     first = pid_of(folder)
 
     os.kill(first, signal.SIGKILL)
@@ -134,7 +135,7 @@ def test_a_redis_that_somebody_else_started_goes_on(folder, environment):
 @pytest.fixture
 def sandbox_run(folder, environment):
     """The environment of whoever takes part in a sandbox run."""
-    yield environment | {"SEGRELAY_SANDBOX": f"http://127.0.0.1:{free_port()}"}
+    yield environment | {"SEGRELAY_SANDBOX": f"http://127.0.0.1:{own_port()}"}
     stop(folder / ".segrelay-sandbox")
 
 
@@ -168,7 +169,7 @@ def test_a_sandbox_run_begins_empty_each_time_and_touches_nothing_real_until_a_r
         assert line_with(up, "ready.")
         deliver()
         refused = run(own_command("send", "-"), payload().encode(), env=undecided)
-        elsewhere = {"SEGRELAY_SANDBOX": f"http://127.0.0.1:{free_port()}"}
+        elsewhere = {"SEGRELAY_SANDBOX": f"http://127.0.0.1:{own_port()}"}
         second = run(own_command("up", "--sandbox"), env=undecided | elsewhere)
         reset = run(own_command("sandbox", "reset"), env=undecided)
         assert (folder / ".segrelay-sandbox").is_dir()

@@ -7,9 +7,10 @@ import subprocess
 import pytest
 
 from segrelay.ops.config.commands import init
-from segrelay.ops.embedded import ensure_running, free_port, stop
+from segrelay.ops.embedded import ensure_running, stop
 from segrelay.ops.run.up import own_command
 from tests.nightly import amount
+from tests.ports import own_port
 from tests.waiting import patient
 
 COMMANDS = {
@@ -93,7 +94,7 @@ def test_up_whose_reader_goes_ends_in_order(tmp_path):
     process = subprocess.Popen(
         own_command("up", "--sandbox"),
         cwd=tmp_path,
-        env={**os.environ, "SEGRELAY_SANDBOX": f"http://127.0.0.1:{free_port()}"},
+        env={**os.environ, "SEGRELAY_SANDBOX": f"http://127.0.0.1:{own_port()}"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -10,11 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from segrelay.ops.embedded import free_port
 from segrelay.ops.run.up import own_command
 from segrelay.worker.contract.redis.client import Redis
 from tests.configuration import credentials, insider, settings_in, table, trigger
 from tests.integration.producer.redis_contents import entries
+from tests.ports import own_port
 from tests.rig import SandboxProcess
 from tests.waiting import until
 from tests.warm import WarmProcess, run
@@ -26,7 +26,7 @@ class Relay:
     """A configuration with a receiver that can be started, killed and asked."""
 
     def __init__(self, folder: Path, redis_url: str) -> None:
-        self.port = free_port()
+        self.port = own_port()
         self.url = f"http://127.0.0.1:{self.port}"
         receiver = table("producer.webhook", listen=f"127.0.0.1:{self.port}", secret=SECRET)
         tables = credentials(), insider(authorization="insider"), trigger("vip-enter"), receiver
