@@ -166,8 +166,6 @@ def test_a_lost_master_is_replaced_and_nothing_that_was_confirmed_is_lost(cluste
         # The new master answers before most of the others have heard of it.
         assert cluster.await_other_owner(SLOT, port) != port
     finally:
-        for one in replicas:
-            one.send_signal(18)
         if ends == "killed":
             cluster.start_node(port)
         else:

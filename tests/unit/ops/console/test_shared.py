@@ -44,12 +44,11 @@ def test_all_who_ask_at_once_share_one_reading(source, is_away):
     value = Shared(source.read, 60.0)
     source.fails = is_away
     source.goes.clear()
-    asking, found = [], []
-    ask = lambda: (asking.append(1), found.append(fails(value)))  # noqa: E731
-    threads = [Thread(target=ask) for _ in range(5)]
+    came, found = [], []
+    threads = [Thread(target=lambda: (came.append(1), found.append(fails(value)))) for _ in "abcde"]
     for one in threads:
         one.start()
-    until(lambda: (source.count, len(asking)) == (1, 5), 10)
+    until(lambda: (source.count, len(came)) == (1, 5), 10)
     source.goes.set()
     for one in threads:
         one.join(allowed(10))
@@ -68,10 +67,7 @@ def test_a_change_made_here_is_seen_at_once(source):
 
 
 def test_what_takes_long_is_read_less_often(source):
-    value = Shared(source.read, 0.01)
-    source.goes.clear()
-    begun = Thread(target=lambda: (until(lambda: source.count), time.sleep(0.2), source.goes.set()))
-    begun.start()
+    value = Shared(lambda: time.sleep(0.2) or source.read(), 0.01)
 
     assert (value(), value()) == (1, 1)
     assert 0.2 / 0.05 <= value.seconds <= 10, "on a busy machine it is not old for minutes"
