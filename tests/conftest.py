@@ -87,10 +87,10 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
         yield EmbeddedRedis(other, pid=0)
         return
     data_dir = tmp_path_factory.mktemp("valkey")
-    server = ensure_running(data_dir)
+    server = ensure_running(data_dir, wait_seconds=60)
     with connect(server.url) as client:
         yield replace(server, url=restricted_url(client, server.url))
-    stop(data_dir)
+    stop(data_dir, wait_seconds=60)
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,7 @@ class HashSlotWatch:
                 other.sendall(hiredis.pack_command(self._login))
             other.sendall(hiredis.pack_command((b"ECHO", _END)))
             self._ending.set()
-            self._thread.join(10)
+            self._thread.join(60)
         self._socket.close()
 
     def _ask(self, *words: bytes) -> None:

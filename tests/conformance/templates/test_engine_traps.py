@@ -19,7 +19,7 @@ def isolated(tmp_path):
     def render(source):
         (tmp_path / "t.jsonnet").write_text(source)
         bundle = TemplateFolder(tmp_path, LYTEMPLATES).bundle("t.jsonnet")
-        return render_isolated(bundle, ROWS, seconds=10.0, memory_bytes=1 << 29)
+        return render_isolated(bundle, ROWS, seconds=30.0, memory_bytes=1 << 29)
 
     return render
 

@@ -161,7 +161,7 @@ def test_a_throw_away_process_reaches_no_native_function(folder):
     results = render_isolated(
         TemplateFolder(folder, LYTEMPLATES).bundle("t.jsonnet"),
         ROWS,
-        seconds=5,
+        seconds=20,
         memory_bytes=2_000_000_000,
     )
 

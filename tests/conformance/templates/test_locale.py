@@ -27,7 +27,7 @@ from segrelay.jsonnet.rendered import Row
 people = [f'{{"größe": "schön ☂", "n": {n}}}'.encode() for n in (1, 2)]
 bundle = TemplateFolder(Path(sys.argv[1]), LYTEMPLATES).bundle("t.jsonnet")
 rows = [Row(each, {"straße": "ß"}) for each in people]
-results = render_isolated(bundle, rows, seconds=5, memory_bytes=2_000_000_000)
+results = render_isolated(bundle, rows, seconds=20, memory_bytes=2_000_000_000)
 print(ascii([getattr(each, "body", each) for each in results]))
 for engine in ("rjsonnet", *judges()):
     print(ascii(judge(engine, bundle, people, b"{}")))

@@ -129,7 +129,7 @@ def test_the_event_of_which_the_reference_implementation_dies_is_known(template)
     bundle = TemplateFolder(template(source), LYTEMPLATES).bundle("t.jsonnet")
     rows = [Row(b'{"n": %d}' % n) for n in (65, 0xD800, 66)]
 
-    outcome = render_isolated(bundle, rows, seconds=10, memory_bytes=1 << 29)
+    outcome = render_isolated(bundle, rows, seconds=30, memory_bytes=1 << 29)
 
     assert isinstance(outcome, DiedAt)
     assert (outcome.row, outcome.cause, outcome.by_others) == (1, "crash", False)

@@ -31,7 +31,7 @@ class FakeDrains:
     upkeep = SimpleNamespace(template_use=TemplateUse)
 
     def __init__(self, settings: Settings) -> None:
-        self._client = Redis.from_url(settings.redis.url, socket_timeout=1)
+        self._client = Redis.from_url(settings.redis.url, socket_timeout=60)
         structlog.get_logger().info("drains.built", pid=os.getpid())
 
     def drain(

@@ -284,7 +284,7 @@ def test_templates_of_both_languages_are_rendered_into_one_object(tmp_path):
     assert skipped == Asserted(NOTHING_RETURNED)
     assert isinstance(other, Rendered)
     isolated = render_isolated(
-        renderer.bundle_of(template), rows[:2], seconds=5, memory_bytes=1_000_000_000
+        renderer.bundle_of(template), rows[:2], seconds=20, memory_bytes=1_000_000_000
     )
     assert isolated == [body, skipped]
     assert [renderer.render_safely(template, row) for row in rows] == [body, None, other]

@@ -98,7 +98,7 @@ def test_more_rows_than_a_pipe_holds_are_rendered_however_late_they_are_read(tmp
     (tmp_path / "t.jsonnet").write_text(REFERS_TO_ITSELF)
     many = [Row(b'{"n": 1, "text": "%s"}' % (b"x" * 20_000)) for _ in range(200)]
 
-    results = render_isolated(read(tmp_path), many, seconds=10, memory_bytes=1 << 29)
+    results = render_isolated(read(tmp_path), many, seconds=30, memory_bytes=1 << 29)
 
     assert [type(result) for result in results] == [Rendered] * len(many)
 
