@@ -92,7 +92,7 @@ def run(
         lambda _: Server(asked, []),
         lambda _: asyncio.sleep(0),
         in_tasks,
-        moving_seconds=0.2 if "cluster" in url else 0.0,
+        moving_seconds=60.0 if "cluster" in url else 0.0,
         away_seconds=away_seconds,
     )
     found = asyncio.run(router.run([(w, {}) for w in commands], in_multi=False))
