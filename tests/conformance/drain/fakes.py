@@ -19,7 +19,7 @@ from segrelay.worker.adapters.redis.partition import RedisPartition
 from segrelay.worker.batch.delivery import Failure
 from segrelay.worker.batch.partition import Intent, ReadEntries, ReadRange
 from segrelay.worker.contract.words import DEATHS_IN_A_ROW
-from tests.conformance.drain.fake_insider import ATTRIBUTE
+from tests.conformance.drain.fake_insider import ATTRIBUTE, POISON
 from tests.conformance.drain.processes import Process
 from tests.simulation.virtual_redis import at_once
 
@@ -54,6 +54,12 @@ class FakeRenderer:
 
     def __init__(self, process: Process) -> None:
         self._process = process
+
+    def render_safely(self, _template: Template, _engine: Engine, row: Row) -> Any:
+        """Return the body itself as its envelope, unless it holds the poison."""
+        if POISON.encode() in row.profile:
+            return TemplateFailed("who is this?", "", 0)
+        return Rendered(orjson.dumps(orjson.loads(row.profile)["results"]))
 
     async def render(
         self,

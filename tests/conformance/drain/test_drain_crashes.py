@@ -7,6 +7,7 @@ import pytest
 from segrelay.worker.batch.partition import Stop
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.redis.accept import NewDelivery
+from segrelay.worker.core.gate import Open
 from tests.conformance.drain.fake_insider import (
     POISON,
     emails,
@@ -219,6 +220,7 @@ def test_slots_that_have_passed_when_redis_answers_end_a_drain_with_a_word(make_
 def test_a_lease_that_lapsed_while_the_connection_was_made_sends_nothing(make_world) -> None:
     """The look for a lost lease comes every 0.2 s: what is written in between must not be."""
     world = make_world()
+    world.run(world.gate.resume("enter"))
     world.put(event("ada"))
     world.lapses_when_connected = True
     world.limits["slice_seconds"] = 0.05
@@ -226,6 +228,7 @@ def test_a_lease_that_lapsed_while_the_connection_was_made_sends_nothing(make_wo
     world.drain()
 
     assert world.sendings == []
+    assert world.run(world.gate.look(["enter"])) == {"enter": Open(probe=True)}
     world.lapses_when_connected = False
     world.drain_until_nothing_is_left(seconds=120)
     assert len(world.sendings) == world.count("delivered") == 1

@@ -1,17 +1,21 @@
 """Errors of ours, and entries that nobody can read: what they cost, and whom."""
 
 import base64
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from segrelay.jsonnet.rendered import Template
 from segrelay.worker.batch.partition import Stop
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.ledger import RECORD_FORMAT
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.core.gate import Open
 from segrelay.worker.destinations.insider.api import InsiderApi
 from segrelay.worker.errors import RedisUnavailable
-from tests.conformance.drain.fake_insider import POISON, Sending, holds_poison, taken
-from tests.conformance.drain.world import dead_letters, event
+from tests.conformance.drain.fake_insider import POISON, UPSERT, Sending, holds_poison, taken
+from tests.conformance.drain.world import dead_letters, event, reasons
 
 
 @pytest.mark.parametrize(
@@ -112,6 +116,43 @@ def test_an_error_of_ours_about_one_delivery_costs_that_one(make_world, at: str)
     assert dead_letter["profile"]["email"] == POISON
     assert "An error of segrelay" in dead_letter["message"]
     assert POISON not in dead_letter["message"]
+
+
+class OwnUrls(InsiderApi):
+    """An API whose bodies name a URL to which nothing may be sent."""
+
+    def shape(self, *body: Any) -> Any:
+        return replace(super().shape(*body), url="ftp://example.com")
+
+
+@pytest.mark.parametrize("is_own", [True, False], ids=["a delivery's own", "its trigger's"])
+def test_a_url_that_can_not_be_used_costs_those_who_name_it(make_world, is_own: bool) -> None:
+    world = make_world(
+        api=OwnUrls() if is_own else None,
+        triggers={"enter": (Direction.ENTER, UPSERT if is_own else "ftp://example.com")},
+    )
+    world.run(world.gate.resume("enter"))
+    world.put(event("ada"))
+
+    world.drain()
+
+    assert (reasons(world), list(world.paused)) == ((["invalid"], []) if is_own else ([], ["enter"]))
+    assert (world.sendings, world.store.intents) == ([], {})
+    assert world.run(world.gate.look(["enter"])) == {"enter": Open(probe=True)}
+
+
+def test_whoever_has_no_envelope_dies_alone_and_the_next_is_the_probe(make_world) -> None:
+    world = make_world()
+    world.loaded["enter"] = replace(world.loaded["enter"], envelope=Template("whole", "0" * 12))
+    world.run(world.gate.resume("enter"))
+    world.put(event("poison"), *(event(f"p{n}") for n in range(9)))
+    world.drain()
+    world.put(event("q1"), event("poison", at=2), event("q2"))
+
+    world.drain()
+
+    assert reasons(world) == ["template_error"] * 2
+    assert [len(sending.users) for sending in world.sendings] == [1, 8, 1, 1]
 
 
 def test_an_error_of_ours_in_a_request_is_an_answer_not_understood(make_world) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from segrelay.worker.contract.words import Direction
+from segrelay.worker.core.verdicts import Accepted
 from segrelay.worker.destinations.insider.api import InsiderApi
 from tests.conformance.drain.fake_insider import (
     UPSERT,
@@ -128,27 +129,34 @@ def test_a_breaker_that_one_trigger_opened_elsewhere_lets_the_others_share(make_
     assert (tally.delivered, tally.requests) == (195, 1)
 
 
-def test_a_breaker_that_opens_between_look_and_booking_parts_the_trigger_from_the_others(
-    make_world,
+@pytest.mark.parametrize(
+    ("happens", "ends", "delivered", "requests"),
+    [("fails", False, 195, 1), ("is resumed", False, 200, 3), ("fails", True, 200, len(NAMES))],
+    ids=["a breaker opens", "it is resumed", "a breaker opens and closes"],
+)
+def test_what_happens_between_look_and_booking_parts_the_trigger_from_the_others(
+    make_world, happens: str, ends: bool, delivered: int, requests: int
 ) -> None:
     world = sharing(make_world)
     put_some(world)
     look = world.gate.look
     looks: list[Any] = []
 
-    async def fail_after_the_first_look(triggers: Any) -> Any:
-        answer = await look(triggers)
-        if not looks:
-            await world.fail_elsewhere(BAD)
-        looks.append(answer)
-        return answer
+    async def look_while_it_changes(triggers: Any) -> Any:
+        if looks and ends:
+            send_time = await world.gate.book(kind="live", triggers=["t1"], horizon_seconds=1.0)
+            await world.gate.report(send_time, Accepted(), delivered={})
+        looks.append(await look(triggers))
+        if len(looks) == 1:
+            await (world.fail_elsewhere(BAD) if happens == "fails" else world.gate.resume(BAD))
+        return looks[-1]
 
-    world.look = fail_after_the_first_look
+    world.look = look_while_it_changes
 
     tally, _ = world.drain()
 
-    assert (tally.delivered, tally.requests) == (195, 1)
-    assert world.store.waiting() == 5
+    assert (tally.delivered, tally.requests) == (delivered, requests)
+    assert world.store.waiting() == 200 - delivered
 
 
 @pytest.mark.parametrize(("resumed", "most"), [(BAD, 4), ("", 8)], ids=["a trigger", "the gate"])

@@ -11,7 +11,7 @@ from segrelay.worker.contract.events import Header, pack_profile
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.destinations.api import Answer
 
-STREAM = Responses({"vip": ResponseStream("answers")}, "email")
+STREAM = Responses({"vip": ResponseStream("answers", tuple("ABCDEFGHI"))}, "email")
 
 
 def records_of(answer, deliveries=1):
@@ -36,7 +36,7 @@ def records_of(answer, deliveries=1):
 def test_a_body_is_parsed_and_holds_no_objects_in_arrays(body, told):
     (response,) = records_of(Answer(201, body))
 
-    assert (response["status"], response["body"]) == (201, told)
+    assert (response["status"], response["body"], "headers" in response) == (201, told, False)
     assert _fits({"response": response}, RECORD_BYTES_IN_BATCH)
 
 
@@ -58,13 +58,13 @@ def test_what_is_too_long_for_a_record_is_a_text_that_says_if_it_is_cut(body, is
     assert _fits({"origin": {"email": "a@example.com"}, "response": response}, 16_384)
 
 
-@pytest.mark.parametrize("depth", [100, 400, 900, 1_020])
+@pytest.mark.parametrize("depth", [100, 101, 900, 1_020])
 def test_a_body_of_arrays_in_arrays_is_told_somehow(depth):
     body = b"[" * depth + b"7" + b"]" * depth
 
     for response in records_of(Answer(200, body)):
         assert _fits({"response": response}, RECORD_BYTES_IN_BATCH)
-        assert response["body"]
+        assert isinstance(response["body"], str) == (depth > 100)
 
 
 def test_the_answer_of_a_large_request_is_told_within_64_kb_in_all():
@@ -74,6 +74,12 @@ def test_the_answer_of_a_large_request_is_told_within_64_kb_in_all():
     assert all(response["body_cut"] for response in responses)
 
     assert sum(len(response["body"]) for response in responses) <= 64_000
+
+
+def test_of_the_headers_that_a_trigger_names_the_first_eight_are_told_and_cut():
+    (response,) = records_of(Answer(200, b"", headers=dict.fromkeys("BCDEFGHI", "x" * 600)))
+
+    assert response["headers"] == dict.fromkeys("BCDEFGH", "x" * 500)
 
 
 def test_without_an_answer_none_is_told():
