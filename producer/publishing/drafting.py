@@ -202,13 +202,14 @@ class Drafter:
         if row.error or type(profile) is not dict or has_own_events(profile):
             return False
         ending, header, triggers = common
+        draft.numbers += 1
         try:
             key = profile_key(profile, draft.reading.identity)
             header = header._replace(digest=digest_of(key))
-            self._deliver(key, (header, profile, triggers), draft, draft.numbers + 1, ending)
+            self._deliver(key, (header, profile, triggers), draft, ending)
         except (PayloadRefused, ValueError):
+            draft.numbers -= 1
             return False
-        draft.numbers += 1
         draft.result.payloads += 1
         draft.result.events += 1
         self._add_entrants(key, header, triggers, draft)
@@ -244,16 +245,11 @@ class Drafter:
             refused = Refused(Refusal.NO_TRIGGER, message, event.audience, content_of(event))
             draft.keep(refused)
             return
-        if header := self._deliver_event(event, triggers, draft, draft.numbers, line, index):
+        if header := self._deliver_event(event, triggers, draft, line, index):
             self._add_entrants(event.profile_key, header, triggers, draft)
 
     def _deliver_event(
-        self,
-        event: Event,
-        triggers: Sequence[Trigger],
-        draft: Draft,
-        number: int,
-        *place: int,
+        self, event: Event, triggers: Sequence[Trigger], draft: Draft, *place: int
     ) -> Header | None:
         """Add the deliveries of an event; if one can't be packed, its refusal instead.
 
@@ -261,7 +257,7 @@ class Drafter:
         """
         try:
             part = self._part(event, triggers, draft)
-            self._deliver(event.profile_key, part, draft, number)
+            self._deliver(event.profile_key, part, draft)
         except Exception as error:  # noqa: BLE001 - one event must not cost the others anything
             refusal = as_refusal(error)
             refused = Refused.of(refusal, content_of(event), event.audience)
@@ -289,7 +285,7 @@ class Drafter:
             if kind not in wanting:
                 wanted = self.triggers_for(*kind)
                 wanting[kind] = [each for each in wanted if each.destination == destination]
-            self._deliver_event(event, wanting[kind], draft, draft.numbers)
+            self._deliver_event(event, wanting[kind], draft)
         return draft
 
     def judged(
@@ -401,9 +397,7 @@ class Drafter:
             header = header._replace(again=True)
         return header, self._store.identified(event.profile, event.audience), triggers
 
-    def _deliver(
-        self, key: str, part: _Part, draft: Draft, number: int, ending: bytes = b""
-    ) -> None:
+    def _deliver(self, key: str, part: _Part, draft: Draft, ending: bytes = b"") -> None:
         """Add the deliveries of one event to the draft: all or, if one can't be packed, none.
 
         The ending is the text behind the last field of a profile that has no segment event itself.
@@ -422,7 +416,7 @@ class Drafter:
                 packed = export(profile, fields, draft.reading.identity, ending)
                 whole = whole if fields else packed
             own = _header_for(header, trigger)
-            delivery = NewDelivery(draft.lane, trigger.name, own, packed, number)
+            delivery = NewDelivery(draft.lane, trigger.name, own, packed, draft.numbers)
             added.append(((trigger.destination, partition), delivery))
         for address, delivery in added:
             draft.add(address, delivery)

@@ -11,6 +11,7 @@ from tests.integration.producer.sync_world import (
     ENTERS,
     deliver,
     emails,
+    enter_by_backfill,
     enter_by_webhook,
     partition_of,
     person,
@@ -54,8 +55,9 @@ def test_who_left_by_webhook_and_is_back_enters_again_with_the_next_run(world, m
     assert first.last["repaired"] == 10
 
 
-def test_who_entered_by_webhook_and_is_gone_leaves_with_the_next_run(world, members):
-    enter_by_webhook(world, range(100, 109), members + 1)
+@pytest.mark.parametrize("enter", [enter_by_webhook, enter_by_backfill])
+def test_who_entered_and_is_gone_leaves_with_the_next_run(world, members, enter):
+    enter(world, range(100, 109), members + 1)
 
     run = world.run()
 
