@@ -4,12 +4,14 @@ import base64
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from segrelay.worker.contract.events import decode_header
 from segrelay.worker.contract.redis.accept import NewDelivery
 from tests.conformance.drain.fake_insider import (
     Sending,
     failed,
+    refused,
     silent,
     taken,
 )
@@ -37,6 +39,19 @@ def test_an_outage_dead_letters_nothing_however_long(make_world, kind: Any) -> N
     assert world.store.waiting() == 0
     assert len(members(world)) == 64
     assert requests < 500
+
+
+def test_refused_credentials_are_logged_as_an_error_and_cost_no_delivery(make_world) -> None:
+    world = make_world(lambda _: refused(401))
+    world.put(event("ada"))
+    with capture_logs() as lines:
+        world.drain()
+    world.responds = taken
+    world.run(world.gate.resume(""))
+    world.drain()
+
+    assert [line["log_level"] for line in lines if line["event"] == "request.answered"] == ["error"]
+    assert (world.count("delivered"), world.count("dead")) == (1, 0)
 
 
 def test_an_entry_whose_profile_is_no_json_leaves_a_letter_that_can_be_read(make_world) -> None:

@@ -40,6 +40,7 @@ def test_a_drain_counts_its_requests_by_answer_and_its_deliveries_by_time(make_w
     accepted = Histogram.read(counts, "took|live|accepted", DELIVERY_BOUNDS).document()
     occurred = Histogram.read(counts, "took|live|occurred", DELIVERY_BOUNDS).document()
     assert accepted["count"] == occurred["count"] == counts["delivered|enter"] == 7
+    assert occurred["sum_seconds"] - accepted["sum_seconds"] == 7 * (100_000 - 1)
 
 
 def test_an_event_that_a_comparison_made_up_has_occurred_at_no_known_time(make_world) -> None:

@@ -86,6 +86,15 @@ def test_streams_that_run_dry_one_after_the_other_are_read_on_together(make_worl
     assert partition.entries_read <= 4_500
 
 
+def test_of_large_entries_not_many_more_are_read_than_a_batch_takes(make_world) -> None:
+    world, rng = make_world(), random.Random(5)
+    for n in range(300):
+        world.put(event(str(n), note=rng.randbytes(30_000).hex()))
+    partition = world.partition()
+
+    assert len(read(partition, 2_000)) < partition.entries_read < 300
+
+
 def test_what_waits_behind_a_batch_that_is_nearly_full_is_passed_over_in_few_round_trips(
     make_world,
 ) -> None:

@@ -7,9 +7,8 @@ from dataclasses import replace
 import orjson
 
 from segrelay import templates
-from segrelay.producer.events.payloads import Payload, RowForm, format_time
+from segrelay.producer.events.payloads import format_time
 from segrelay.producer.publish import Publisher
-from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.sync.step import syncing_for
 from segrelay.producer.wakeups import SilentWaker
 from segrelay.worker.contract import keys
@@ -202,14 +201,5 @@ def enter_by_webhook(world, numbers, at_us):
     entry = {"slug": "vip", "event": "enter", "enter": format_time(at_us)}
     rows = [{"email": f"p{n}@example.com", "segment_events": [entry]} for n in numbers]
     world.publisher.publish(map(orjson.dumps, rows))
-    deliver(world, Direction.ENTER, numbers, at_us)
-    world.clear()
-
-
-def enter_by_backfill(world, numbers, at_us):
-    """Let the rows of a backfill tell of entrances, which are delivered."""
-    rows = [Payload(b"", {"email": f"p{n}@example.com"}) for n in numbers]
-    form = RowForm("vip", "", "enter", format_time(at_us))
-    world.publisher.write_draft(world.publisher.draft(rows, form, PublishOptions()))
     deliver(world, Direction.ENTER, numbers, at_us)
     world.clear()

@@ -2,6 +2,8 @@
 
 import pytest
 
+from segrelay.producer.events.payloads import Payload, RowForm, format_time
+from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.sync.store import Mark, Phase
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.redis.accept import ENTRANT_DAYS
@@ -11,7 +13,6 @@ from tests.integration.producer.sync_world import (
     ENTERS,
     deliver,
     emails,
-    enter_by_backfill,
     enter_by_webhook,
     partition_of,
     person,
@@ -55,9 +56,12 @@ def test_who_left_by_webhook_and_is_back_enters_again_with_the_next_run(world, m
     assert first.last["repaired"] == 10
 
 
-@pytest.mark.parametrize("enter", [enter_by_webhook, enter_by_backfill])
-def test_who_entered_and_is_gone_leaves_with_the_next_run(world, members, enter):
-    enter(world, range(100, 109), members + 1)
+def test_who_entered_by_webhook_or_row_and_is_gone_leaves_with_the_next_run(world, members):
+    form = RowForm("vip", "", "enter", format_time(members + 1))
+    row = world.publisher.draft([Payload(b"", person(100))], form, PublishOptions())
+    world.publisher.write_draft(row)
+    deliver(world, Direction.ENTER, [100], members + 1)
+    enter_by_webhook(world, range(101, 109), members + 1)
 
     run = world.run()
 

@@ -45,12 +45,8 @@ def delivery(person: str, *, at: int = 1, root: dict[str, Any]) -> Delivery:
     return made
 
 
-def builder() -> RequestBuilder:
-    return RequestBuilder(most=10, room=10_000)
-
-
 def test_what_comes_behind_a_delivery_with_other_root_options_stays_behind_it() -> None:
-    request = builder()
+    request = RequestBuilder(most=10, room=10_000)
     left = delivery("bob", root=OBJECTS)
     request.add(delivery("ann", root={}), (b"{}",))
 
@@ -60,7 +56,7 @@ def test_what_comes_behind_a_delivery_with_other_root_options_stays_behind_it() 
 
 
 def test_no_user_object_is_shared_by_deliveries_with_different_root_options() -> None:
-    request = builder()
+    request = RequestBuilder(most=10, room=10_000)
     request.add(delivery("ann", at=1, root={}), (b"{}",))
 
     assert not request.join(delivery("ann", at=2, root=OBJECTS), 10, Record())
