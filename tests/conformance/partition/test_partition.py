@@ -112,7 +112,7 @@ def test_a_release_keeps_the_lease_only_for_lanes_of_the_kinds_that_are_named(
 @pytest.mark.parametrize("why", ["paused", "waits", "held"])
 def test_what_may_not_be_done_now_is_not_due(bench: Bench, why: str) -> None:
     ada = held_with(bench, "ada")[0]
-    holds, paused = {}, ()
+    holds, paused = {f"live|{name}": Hold("1-1", bench.now_ms) for name in ("a", "b")}, ()
     if why == "paused":
         paused = ("vip-enter",)
     elif why == "waits":
@@ -120,7 +120,7 @@ def test_what_may_not_be_done_now_is_not_due(bench: Bench, why: str) -> None:
         wait = Wait(1, bench.now_ms + 5_000, 0)
         settle(bench, Settlement(intent_id="n", waits={"vip-enter": wait}))
     else:
-        holds = {VIP: Hold(ada.entry_id, bench.now_ms + 5_000)}
+        holds[VIP] = Hold(ada.entry_id, bench.now_ms + 5_000)
 
     release = bench.run(bench.one.release(holds, paused, keep_for=("live", "backfill")))
 
@@ -155,14 +155,17 @@ def test_behind_a_hold_a_stream_is_due(bench: Bench) -> None:
     assert take(bench).holds == {}
 
 
-def test_a_bell_that_was_rung_for_a_drain_to_come_is_not_rung_again(bench: Bench) -> None:
+@pytest.mark.parametrize("paused", [(), ("vip-enter",)])
+def test_a_bell_that_was_rung_for_a_drain_to_come_is_not_rung_again(
+    bench: Bench, paused: tuple[str, ...]
+) -> None:
     held_with(bench, "ada")
     bench.accept("bob")
 
-    release = bench.run(bench.one.release({}, ()))
+    release = bench.run(bench.one.release({}, paused))
 
-    assert release.due
-    assert not release.wake
+    assert tuple(release) == (True, not paused, "")
+    assert bench.store.wakeup == "1"
 
 
 def test_whoever_came_in_vain_is_rung_for_at_the_release(bench: Bench) -> None:

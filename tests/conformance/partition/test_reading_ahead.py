@@ -32,7 +32,8 @@ def remove_all(bench: Bench) -> None:
 
 def test_few_live_deliveries_are_read_with_the_lease_and_only_once(bench: Bench) -> None:
     with_ledgers(bench, "ada", "bob")
-    bench.accept("ada", trigger="other")
+    for trigger in ("other", "third", "fourth"):
+        bench.accept("ada", trigger=trigger)
     take(bench)
     remove_all(bench)
 
@@ -89,11 +90,14 @@ def test_the_ledger_is_asked_for_what_did_not_come_with_the_lease(bench: Bench) 
         bench.run(bench.one.ledgers([ada.header.digest], [bob.position, "live|vip-enter|9-9"]))
 
 
-@pytest.mark.parametrize("lane", ["live", "backfill"])
+@pytest.mark.parametrize(
+    ("lane", "people", "streams"), [("live", 8, 1), ("live", 1, 5), ("backfill", 1, 1)]
+)
 def test_many_deliveries_and_those_of_a_backfill_do_not_come_with_the_lease(
-    bench: Bench, lane: str
+    bench: Bench, lane: str, people: int, streams: int
 ) -> None:
-    bench.accept(*(f"person{n}" for n in range(8 if lane == "live" else 1)), lane=lane)
+    for trigger in ("vip-enter", "a", "b", "c", "d")[:streams]:
+        bench.accept(*(f"person{n}" for n in range(people)), lane=lane, trigger=trigger)
     take(bench)
     remove_all(bench)
 

@@ -84,6 +84,7 @@ def test_one_of_all_workers_sweeps_at_a_time_and_the_clock_may_be_set_back(surve
 
     assert not survey.may_sweep()
     assert int(broker.client.hget(lock, "until")) - int(time.time() * 1_000) <= LOCK_MS
+    assert 0 < broker.client.pttl(lock) <= LOCK_MS + 60_000, "one of each configuration would stay"
 
 
 @pytest.mark.parametrize(("kind", "name"), [("destination", "one"), ("trigger", "of-one")])
