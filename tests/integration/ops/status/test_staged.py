@@ -6,7 +6,7 @@ from segrelay.ops.status.health import read_problems
 from segrelay.ops.status.problems import ILL
 from segrelay.worker.adapters.redis.survey import RedisProgress
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.processes import report_receiver
+from segrelay.worker.contract.processes import read_samples, report_receiver
 from segrelay.worker.errors import LyticsRefused
 from tests.integration.ops.relay import EXIT, payload
 
@@ -44,6 +44,33 @@ def test_an_assert_that_skips_all_is_a_problem_until_something_is_delivered(rela
     relay.deliver(payload("ann@example.com"))
     sample(relay)
     assert "assert_skips_all" not in ill(relay)
+
+
+def test_a_sample_has_what_was_settled_and_what_waits(relay, sandbox, call):
+    sandbox.settings(poison="bad@example.com", poison_status=200)
+    relay.template("exit.jsonnet", "assert false : 'no'; {}")
+    relay.publish(payload("gus@example.com", audience="gold"), job="other")
+    assert call("discard", "--job", "other", "--yes").exit_code == 0
+    many = [payload(f"{name}@example.com") for name in ("ann", "ben", "bad")]
+    relay.deliver(*many, payload("cid@example.com", direction="exit"), job="load")
+    relay.deliver(payload("dan@example.com"))
+    relay.publish(payload("eve@example.com"), job="load")
+    relay.publish(*(payload(f"{name}@example.com") for name in ("fay", "gil")))
+
+    sample(relay)
+
+    counts = read_samples(relay.client)[0].counts["insider"]
+    assert {name: n for name, n in counts.items() if not name.startswith("asked|")} == {
+        "settled": 6,
+        "requests": relay.status()["requests"],
+        "delivered|vip-enter": 3,
+        "dead|vip-enter|refused": 1,
+        "skipped|vip-exit|asserted": 1,
+        "job|load": 4,
+        "job|other": 1,
+        "waits": 2,
+        "waits|load": 1,
+    }
 
 
 def test_what_receivers_refuse_and_what_cannot_be_placed_is_told(relay):

@@ -18,8 +18,8 @@ for at = 1, #counts, 2 do
   local field, count = counts[at], tonumber(counts[at + 1])
   local kind, rest = field:match('^([^|]*)|(.*)$')
   if kind == 'job' then
-    local name, what = rest:match('^(.-)|([^|]*)$')
-    if name and not name:find('|', 1, true) and ends[what] then found['job|' .. name] = (found['job|' .. name] or 0) + count end
+    local name, what = rest:match('^([^|]*)|([^|]*)$') -- not those of a single reason
+    if ends[what] then found['job|' .. name] = (found['job|' .. name] or 0) + count end
   elseif kind == 'answered' then
     found.requests = found.requests + count
   elseif kind == 'asked' then
