@@ -16,7 +16,8 @@ from tests.ports import own_port
 from tests.topologies import Sentinels
 from tests.waiting import until
 
-LATENCY = {"latency_seconds": 0.02}
+SLOW = {"latency_seconds": 2.0}
+"""So much waits for each answer that the masters are lost amid it."""
 ROWS = amount(2_500, nightly=8_000)
 KILLS = amount((True,), nightly=(True, False))
 """For each failover, whether the master is killed; else it is planned."""
@@ -74,7 +75,7 @@ def test_replicas_take_over_and_nothing_that_was_acknowledged_is_lost(sentinels,
         redis_url=sentinels.url,
         redis_lines=f"high_water = 2000\nreplicas = {REPLICAS}",
         delivery_lines=SHORT,
-        sandbox_settings=LATENCY,
+        sandbox_settings=SLOW,
         more=receiver.table() + table("flower", listen=f"127.0.0.1:{flower}", password="plain"),
     ) as rig:
         start_worker(rig)
@@ -89,6 +90,7 @@ def test_replicas_take_over_and_nothing_that_was_acknowledged_is_lost(sentinels,
             take_over(sentinels, by_kill=by_kill)
             succeeds(sending)
         is_over.set()
+        rig.sandbox.settings(latency_seconds=0.02)
         succeeds(reading)
 
         succeeds(beside(rig.command, "send", "-", given=b"\n".join(posting())))
