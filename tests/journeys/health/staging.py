@@ -32,12 +32,13 @@ from tests.configuration import lytics, table
 from tests.journeys.channel import OVER, PROBLEM, Channel
 from tests.journeys.judging import entrances, ill_of, well
 from tests.journeys.play import SHORT, Rig, publish, run
+from tests.waiting import patient
 
 MEMBERS = [{"_uid": f"u{n}", "email": f"p{n}@example.com", "segments": ["vip"]} for n in range(300)]
 TEMPLATE = "insider/enter.jsonnet"
 SHIPPED = (Path(shipped.__file__).parent / TEMPLATE).read_text()
 SYNC = lytics("SANDBOX") + table("sync.vips", audience="vip", every="1s")
-QUICK = table("operate", live_within="3s", deploy_within="1s")
+QUICK = table("operate", live_within=f"{patient(4):.0f}s", deploy_within="1s")
 
 
 class Stage:

@@ -80,7 +80,8 @@ def test_replicas_take_over_and_nothing_that_was_acknowledged_is_lost(sentinels,
     ) as rig:
         start_worker(rig)
         serving, watching = receiver.start(rig), rig.start_beside("flower")
-        until(lambda: answers(f"{receiver.url}/readyz"), 60)
+        begun = (f"{receiver.url}/readyz", f"http://127.0.0.1:{flower}/healthcheck")
+        until(lambda: all(map(answers, begun)), 60)
         posting = beside(post_all)
         reading = beside(rig.command, *job, "--job", "load")
         until(lambda: rig.waiting() > 1_000)
@@ -103,6 +104,6 @@ def test_replicas_take_over_and_nothing_that_was_acknowledged_is_lost(sentinels,
 def workers_shown(port):
     """Return the workers that Flower has heard of, and that are there."""
     found = httpx.get(
-        f"http://127.0.0.1:{port}/workers?json=1", auth=("ops", "plain"), timeout=10
+        f"http://127.0.0.1:{port}/workers?json=1", auth=("ops", "plain"), timeout=120
     ).json()
     return [one for one in found["data"] if one["status"]]
