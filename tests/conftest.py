@@ -1,111 +1,21 @@
-"""What all tests share: a real Valkey for each pytest process, and how much is tried."""
+"""The hooks of a run; what tests share stands in `shared_fixtures.py`.
 
-import logging
-import os
+A process that only hands out tests to others starts earlier without it.
+"""
+
 import signal
-import sys
-from collections.abc import Iterator
-from dataclasses import replace
 
-import hypothesis
 import pytest
-import structlog
 
-from segrelay.jsonnet.compiled.running.limits import FRAMES
-from segrelay.ops.embedded import EmbeddedRedis, ensure_running, stop
-from segrelay.worker.contract.protection import PROTECTION
-from segrelay.worker.contract.redis.connection import connect
-from tests.hash_slots import HashSlotWatch
-from tests.nightly import NIGHTLY
 from tests.processor_time import (  # noqa: F401 - hooks
     pytest_runtest_makereport,
     pytest_terminal_summary,
 )
-from tests.redis_user import restricted_url
-from tests.sealed import seal_all
-from tests.topologies import LocalCluster
 
 # A shell that runs tests in the background lets them ignore Ctrl-C, and so what they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# The first compiled template that renders does so for good; hypothesis objects amid a test.
-sys.setrecursionlimit(FRAMES)
 
-OTHER_REDIS = "SEGRELAY_TEST_REDIS_URL"
-_OURS = "SEGRELAY_"
-
-hypothesis.settings.register_profile("default", deadline=None, max_examples=50)
-hypothesis.settings.register_profile("nightly", deadline=None, max_examples=1_000)
-hypothesis.settings.load_profile("nightly" if NIGHTLY else "default")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what only the night has time for."""
-    left_out = [item for item in items if not NIGHTLY and item.get_closest_marker("nightly")]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in left_out]
-
-
-@pytest.fixture(autouse=True)
-def _own_process() -> Iterator[None]:
-    """A command that a test calls sets up log and environment; the next test has its own."""
-    before = {name: value for name, value in os.environ.items() if name.startswith(_OURS)}
-    root = logging.getLogger()
-    level = root.level
-    yield
-    for name in [name for name in os.environ if name.startswith(_OURS)]:
-        del os.environ[name]
-    os.environ.update(before)
-    structlog.reset_defaults()
-    root.setLevel(level)
-    root.handlers = [one for one in root.handlers if type(one) is not logging.StreamHandler]
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Let tests of some modules run with people's data open, and sealed."""
-    mark = metafunc.definition.get_closest_marker("also_sealed")
-    if mark:
-        only = [pytest.mark.nightly] if mark.kwargs.get("nightly") else []
-        ways = [pytest.param(False, id="open"), pytest.param(True, id="sealed", marks=only)]
-        metafunc.parametrize("_protection", ways, indirect=True)
-
-
-@pytest.fixture(autouse=True)
-def _protection(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A process works with one Redis, and a test with others than the one before it."""
-    if getattr(request, "param", False):
-        seal_all()
-    yield
-    PROTECTION.off()
-
-
-@pytest.fixture(scope="session")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
-    """The embedded one, or the one that the environment names: it will be emptied."""
-    other = os.environ.get(OTHER_REDIS)
-    if other:
-        yield EmbeddedRedis(other, pid=0)
-        return
-    data_dir = tmp_path_factory.mktemp("valkey")
-    server = ensure_running(data_dir, wait_seconds=60)
-    with connect(server.url) as client:
-        yield replace(server, url=restricted_url(client, server.url))
-    stop(data_dir, wait_seconds=60)
-
-
-@pytest.fixture(scope="session")
-def local_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    """Three masters with a replica each."""
-    with LocalCluster(tmp_path_factory.mktemp("cluster")) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def redis_url(valkey: EmbeddedRedis) -> Iterator[str]:
-    """The URL of an empty database; no call of ours may have keys of two slots."""
-    with connect(valkey.url) as client:
-        client.flushall()
-    watch = HashSlotWatch(valkey.url)
-    yield valkey.url
-    watch.end()
-    assert not watch.refused, f"A Cluster would refuse: {watch.refused}"
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("dist", "no") == "no":
+        config.pluginmanager.import_plugin("tests.shared_fixtures")
