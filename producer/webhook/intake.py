@@ -290,9 +290,8 @@ class Intake:
         error = cast("Exception | None", stored.exception())
         if error is None:
             ended = [each for each in members if each.body.is_ended]
-            begun = [each for each in members if not each.body.is_ended and each.body.taken]
             unreached = [each for each in members if not (each.body.is_ended or each.body.taken)]
-            self._begun.extend(begun)
+            self._begun += (each for each in members if each.body.taken and not each.body.is_ended)
             self._fresh.extendleft(reversed(unreached))
             for each in ended:
                 each.tell(each.body.refusal or each.body.stored)
@@ -341,6 +340,7 @@ class AnswerRecord:
     look: Callable[[], None] = lambda: None
     keep: Callable[[Sequence[WebhookRequest]], None] = lambda _: None
     every_seconds: float = EVERY_SECONDS
+    clock: Callable[[], float] = time.monotonic
     _answers: Counter[int] = field(default_factory=Counter)
     _since_taken: Counter[int] = field(default_factory=Counter)
     _requests: deque[WebhookRequest] = field(default_factory=lambda: deque(maxlen=MOST_REQUESTS))
@@ -371,9 +371,9 @@ class AnswerRecord:
         while True:
             # A machine that stood still once made one timer late: a starved receiver's all are.
             await asyncio.to_thread(self._flush, min(lag_ms, lag_before_ms))
-            due_at = time.monotonic() + self.every_seconds
+            due_at = self.clock() + self.every_seconds
             await asyncio.sleep(self.every_seconds)
-            lag_before_ms, lag_ms = lag_ms, round(1_000 * (time.monotonic() - due_at))
+            lag_before_ms, lag_ms = lag_ms, round(1_000 * (self.clock() - due_at))
 
     def _flush(self, lag_ms: int) -> None:
         answers, self._answers = self._answers, Counter()
