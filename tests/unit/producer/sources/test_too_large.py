@@ -93,9 +93,9 @@ def test_a_row_of_csv_of_many_lines_without_an_end_is_bounded(tmp_path: Path) ->
 
 
 def test_the_lines_of_a_value_without_an_end_are_looked_at_once() -> None:
-    block = Block(1, b'{"email":\n' + b'"a",\n' * 300_000)
+    block = Block(1, b'{"email":\n' + b'"a",\n' * 100_000)
     begun = time.process_time()
 
     (payload,) = block.payloads()
 
-    assert (payload.text, time.process_time() - begun < 4) == (block.text.rstrip(b",\n"), True)
+    assert (payload.text, time.process_time() - begun < 2) == (block.text.rstrip(b",\n"), True)
