@@ -190,9 +190,9 @@ def test_a_chunk_that_an_earlier_run_published_is_ignored(publisher, client):
     chunk = [payload(number) for number in range(20)]
 
     publisher.publish(chunk, PublishOptions(job="load"), position=20, source="file-a")
-    again = publisher.publish(chunk, PublishOptions(job="load"), position=20, source="file-a")
     onward = publisher.publish(chunk, PublishOptions(job="load"), position=40, source="file-a")
     behind = publisher.publish(chunk, PublishOptions(job="load"), position=20, source="file-a")
+    again = publisher.publish(chunk, PublishOptions(job="load"), position=40, source="file-a")
     other_file = publisher.publish(chunk, PublishOptions(job="load"), position=20, source="file-b")
 
     assert (again.accepted, again.repeated, again.woken) == (0, 20, ())
