@@ -22,8 +22,8 @@ local function forget_one_of(cause)
 end
 
 local died_before, allowed_until = tonumber(ARGV[at_expired + 1]), tonumber(ARGV[at_expired + 2])
-if allowed_until and now >= allowed_until then return {0, 0} end
 local function may_leave(id)
+  if allowed_until and now >= allowed_until then return false end
   local died_ms = died_before and redis.call('ZSCORE', key_dead_letter_times, id)
   return not died_before or (died_ms and tonumber(died_ms) < died_before)
 end
