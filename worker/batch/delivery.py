@@ -123,7 +123,7 @@ def unseal_dead_letter(stored: bytes) -> bytes:
     try:
         told = orjson.loads(stored)
         dead_letter_id = told["id"]
-        sealed = base64.b64decode(told["sealed"], validate=True)
+        sealed = base64.b64decode(told["sealed"])
         return PROTECTION.unseal(sealed, DEAD_LETTERS + dead_letter_id.encode())
     except (LookupError, TypeError, ValueError, PayloadRefused) as error:
         message = f"The dead letter {dead_letter_id} is damaged."
