@@ -99,14 +99,6 @@ class Store:
             is_it = each.decode() == entry_id
             self.client.xadd(key, {"h": header, "p": profile} if is_it else fields, id=each)
 
-    def discard(self, stream: str) -> None:
-        """Take back all that waits in a stream."""
-        gone = self.client.xlen(self.keys.stream(stream))
-        self.client.delete(self.keys.stream(stream))
-        self.client.srem(self.keys.streams, stream)
-        _, trigger = split_stream_name(stream)
-        self.client.hincrby(self.keys.counts, f"discarded|{trigger}", gone)
-
     def _hash(self, part: str) -> dict[str, Any]:
         stored = self.client.hgetall(getattr(self.keys, part))
         return {name.decode(): text for name, text in stored.items()}
