@@ -291,12 +291,6 @@ def wait_for_deliveries(
             if interruption.is_requested:
                 mention(f"Interrupted. {_still_waiting(left)}; they stay in Redis.")
                 interruption.obey()
-            if deadline.passed():
-                mention(
-                    f"{_still_waiting(left)}, and --timeout has passed. `segrelay status` "
-                    "tells what they wait for; they stay in Redis."
-                )
-                return left
             before, stops = left, told
             try:
                 if time.monotonic() - asked_at >= _ASKED_AGAIN_SECONDS:
@@ -313,6 +307,12 @@ def wait_for_deliveries(
                 for sentence in stops:
                     mention(f"waiting: {sentence}")
             shown(before - left)
+            if left and deadline.passed():
+                mention(
+                    f"{_still_waiting(left)}, and --timeout has passed. `segrelay status` "
+                    "tells what they wait for; they stay in Redis."
+                )
+                return left
             if left:
                 time.sleep(_WATCHING_POLL_SECONDS)
     return 0
