@@ -130,12 +130,13 @@ class Relay:
         """Drain all there is, in a process of this configuration and these templates.
 
         A partition that holds anything is drained twice: what a drain of another one brought is
-        delivered, too.
+        delivered, too. A drain whose slice ends before its work does is woken again.
         """
         self._runtime = self._runtime or started(self.settings)
         for partition in self.partitions() * 2:
-            if self.client.scard(partition.streams):
-                self._runtime.drain("insider", partition.number, Stop())
+            wakes = self.client.scard(partition.streams)
+            while wakes:
+                _, wakes = self._runtime.drain("insider", partition.number, Stop())
 
     def drain_all(self):
         """Drain until nothing waits."""

@@ -26,13 +26,13 @@ ALL = "<&- >&- 2>&-"
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("relay")
     init(folder)
-    ensure_running(folder / ".segrelay")
+    ensure_running(folder / ".segrelay", wait_seconds=60)
     yield folder
     stop(folder / ".segrelay")
 
 
-def called(folder, command, streams="", **environ):
-    shell = f'exec "$@" {streams}'
+def called(folder, command, streams="", begin="", **environ):
+    shell = f'{begin} exec "$@" {streams}'
     env = {name: value for name, value in os.environ.items() if not name.startswith("SEGRELAY_")}
     return subprocess.run(
         ["/bin/bash", "-c", shell, "bash", *own_command(*command)],
@@ -115,6 +115,6 @@ def test_up_whose_reader_goes_ends_in_order(tmp_path):
 
 
 def test_a_pipe_whose_reader_has_gone_is_not_reported(folder):
-    found = called(folder, ("config", "show"), "> >(exec true)")
+    found = called(folder, ("config", "show"), ">&9", "exec 9> >(exec true); wait $!;")
 
     assert (found.returncode, found.stderr) == (1, b"")

@@ -8,7 +8,7 @@ import pytest
 
 from segrelay.worker.adapters.redis.survey import RedisPresence
 from tests.integration.ops.relay import payload
-from tests.waiting import until
+from tests.waiting import allowed, until
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_waiting_says_what_came_of_what_was_sent_and_not_of_the_others(  # noqa:
 
     worker = threading.Thread(target=until, args=(all_have_ended,))
     worker.start()
-    result = call("send", file, "--wait", "--timeout", "20s", *options)
+    result = call("send", file, "--wait", "--timeout", f"{allowed(20):.0f}", *options)
     worker.join()
 
     assert told in result.stdout

@@ -119,7 +119,7 @@ def test_what_is_sent_is_sent_again_by_itself_where_an_answer_was_lost(
     payloads = [Payload(text, orjson.loads(text)) for text in texts(*map(person, range(30)))]
     with closing(ForgetfulRedis.from_url(redis_url, protocol=2)) as forgetful:
         publisher = Publisher(forgetful, configure(), waker=waker)
-        sending = Sending(publisher, "-", PublishOptions(), Deadline(), Interruption(), 5.0)
+        sending = Sending(publisher, "-", PublishOptions(), Deadline(), Interruption(), 60.0)
 
         sending.run(iter([payloads]), lambda _: None)
 

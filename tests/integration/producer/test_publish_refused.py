@@ -8,6 +8,7 @@ from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.errors import RedisMismatch, RedisUnavailable
 from tests.integration.producer.redis_contents import counts, entries
 from tests.integration.producer.test_publish import payload
+from tests.waiting import until
 
 
 @pytest.mark.parametrize(
@@ -27,8 +28,8 @@ def test_a_redis_that_is_in_use_otherwise_is_refused(publisher, client, key, val
 
 
 def test_a_full_redis_takes_nothing_and_says_so(publisher, client):
-    used = client.info("memory")["used_memory"]
-    client.config_set("maxmemory", int(used * 1.1))
+    until(lambda: client.info("memory")["lazyfree_pending_objects"] == 0)
+    client.config_set("maxmemory", int(client.info("memory")["used_memory"] * 1.1))
     try:
         assert publisher.why_full()
         with pytest.raises(RedisUnavailable, match=r"Redis is full.*stop at 80%"):

@@ -17,11 +17,11 @@ ACT = Act("pause", "ops")
 
 
 def started(relay, pid, config, ago_ms):
-    """Let a worker run that was started some time ago."""
+    """Let a worker run that was started some time ago; it is seen for 19 s."""
     seconds, rest = relay.client.time()
     now_us = seconds * 1_000_000 + rest
     one = Process("host", pid, WORKER, config, begun_ms=now_us // 1_000 - ago_ms)
-    relay.client.zadd("{segrelay}:processes", {one.dumps(): now_us})
+    relay.client.zadd("{segrelay}:processes", {one.dumps(): now_us + 9_000_000})
 
 
 def test_a_watching_process_reads_the_file_anew_once_it_is_in_use(relay):
@@ -73,7 +73,7 @@ def names_of(problems):
 
 
 def test_a_monitor_is_told_that_all_is_well_and_what_is_worth_a_look_only_if_it_asks(call, relay):
-    RedisPresence(relay.client, relay.settings.fingerprint, clock=lambda: 1.0).announce()
+    started(relay, 1, relay.settings.fingerprint, ago_ms=0)
     relay.publish(payload("ann@example.com", status="fine"), job="load")
     assert check(call, "--attention") == (0, [])
     assert call("status", "--check").stdout == "All is well.\n"
