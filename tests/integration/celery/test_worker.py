@@ -84,13 +84,14 @@ def test_one_process_stays_free_of_any_one_destination(configuration, broker, ap
 
 
 def test_all_partitions_of_a_busy_destination_get_their_turn(configuration, broker, app):
+    def fewest_turns():
+        # While the node stands still, its processes go on with the partitions that they have.
+        turns = Counter(row["partition"] for row in broker.drained()[:160])
+        return min(turns[partition] for partition in range(8))
+
     with Node(configuration, "--concurrency=3", behaviour={"seconds": 0.1, "again": "live"}):
         send(app, *live("one", *range(8)))
-        until(lambda: len(broker.drained()) >= 48)
-
-    turns = Counter(row["partition"] for row in broker.drained()[:48])
-    assert set(turns) == set(range(8))
-    assert max(turns.values()) - min(turns.values()) <= 3
+        until(lambda: fewest_turns() >= 6)
 
 
 @pytest.mark.parametrize(
