@@ -35,7 +35,7 @@ def s3_bucket(environment: pytest.MonkeyPatch) -> Iterator[Any]:
             client.create_bucket(Bucket=BUCKET)
             yield client
     finally:
-        httpx.post(f"http://{host}:{port}/moto-api/reset")
+        httpx.post(f"http://{host}:{port}/moto-api/reset", timeout=60)
         server.stop()
 
 

@@ -158,7 +158,7 @@ def test_a_sandbox_run_begins_empty_each_time_and_touches_nothing_real_until_a_r
     summary = f"{sandbox_run['SEGRELAY_SANDBOX']}/_sandbox/summary"
 
     def applied():
-        return httpx.get(summary, trust_env=False).json()["users"]["applied"]
+        return httpx.get(summary, trust_env=False, timeout=60).json()["users"]["applied"]
 
     def deliver():
         asked(sandbox_run, "send", "-", "--json", given=entered)

@@ -102,6 +102,7 @@ def test_what_waits_says_why_and_status_that_it_was_refused(relay, why, sandbox,
 def test_what_waits_for_an_intent_in_doubt_says_so_and_once_discarded_not_that_it_was_delivered(
     relay, why, sandbox, call
 ):
+    relay.change(('late = "1s"', 'late = "5m"'))
     sandbox.settings(error_shares={"504": 1.0})
     relay.deliver(payload("ann@example.com"))
     relay.publish(payload("ann@example.com", direction="exit", minute=2))

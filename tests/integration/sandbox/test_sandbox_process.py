@@ -132,7 +132,7 @@ def test_it_ends_with_whoever_started_it():
     )
     parent = subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE)
     url = parent.stdout.readline().decode().strip()
-    assert httpx.get(f"{url}/_sandbox/health").is_success
+    assert httpx.get(f"{url}/_sandbox/health", timeout=60).is_success
 
     parent.kill()
     parent.communicate()
