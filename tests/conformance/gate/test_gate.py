@@ -161,8 +161,13 @@ def test_a_late_success_does_not_open_what_a_429_has_closed(bench):
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(17.5, 17.5), (86_400.0, 900.0)])
-def test_retry_after_closes_until_then(bench, seconds, expected):
-    bench.send(SlowDown(retry_after_seconds=seconds))
+def test_retry_after_closes_until_then_whatever_was_booked_before(bench, seconds, expected):
+    early = bench.book()
+    bench.send(SlowDown())
+    between = bench.book()
+
+    bench.report(early, SlowDown(retry_after_seconds=seconds))
+    bench.report(between, Accepted())
 
     closed = bench.book()
 
