@@ -5,7 +5,7 @@ import pytest
 from segrelay.worker.adapters.redis.gate import forget_rates
 from segrelay.worker.core.gate import APART, SEVERAL, Closed, Open, SendTime
 from segrelay.worker.core.verdicts import Accepted, BodyRefused, SlowDown
-from tests.conformance.gate.failing import FAILED, break_it
+from tests.conformance.gate.failing import FAILED, REFUSED, break_it
 from tests.conformance.gates import destination_of
 
 
@@ -244,6 +244,8 @@ def test_a_clock_that_was_set_back_leaves_the_slots_where_they_were_among_themse
     after = bench.book().at_ms - bench.now_ms
 
     assert after == pytest.approx(before + 102.694, abs=0.01)
+    bench.send(REFUSED)
+    assert bench.status().since_ms == bench.now_ms
 
 
 def test_a_clock_that_was_set_back_lengthens_no_slow_down(bench):
