@@ -87,7 +87,7 @@ test: dev ## Check everything and run all tests; each service that they need is 
 	@$(MAKE) --no-print-directory collect
 	@checked=$$(mktemp); computed=$$(mktemp); begun=`$(BUSY)`; \
 	$(IN_IDLE_TIME) $(MAKE) --no-print-directory --jobs 4 --keep-going $(CHECKED) >$$checked 2>&1 & checking=$$!; \
-	$(IN_IDLE_TIME) $(PYTEST) $(SIDE_BY_SIDE) --dist loadfile $(COMPUTING) >$$computed 2>&1 & computing=$$!; \
+	$(IN_IDLE_TIME) $(PYTEST) $(SIDE_BY_SIDE) --dist loadfile --no-loadscope-reorder $(COMPUTING) >$$computed 2>&1 & computing=$$!; \
 	$(PYTEST) $(WAITING_SIDE_BY_SIDE) $(WAITING); failed=$$?; \
 	wait $$checking || failed=1; wait $$computing || failed=1; \
 	cat $$checked $$computed; rm $$checked $$computed; \
