@@ -60,6 +60,7 @@ def test_a_reset_forgets_and_a_confirmation_without_doubt_is_refused(world, comm
     told = orjson.loads(command("reset", "vip", "--yes", "--json").stdout)
 
     assert told == {"name": "vip", "forgotten": 1}
+    assert world.syncing().store.count("insider") == 0
     assert "has never run" in command("status", "vip").stdout
 
 
