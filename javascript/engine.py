@@ -203,9 +203,9 @@ class _Context:
         TemplateBroken: The template does not load.
     """
 
-    def __init__(self, file: SourceFile, load_seconds: float = LOAD_SECONDS) -> None:
+    def __init__(self, file: SourceFile) -> None:
         name = shown(file.name)
-        context = self._context = _limited(name, load_seconds)
+        context = self._context = _limited(name)
         self.runs = 0
         functions = ("segrelayRun", "segrelayTaken", "segrelayAsked")
         self._run, self._taken, self._asked = map(context.get, functions)
@@ -257,12 +257,12 @@ def _decoded(profile: bytes) -> str:
     return profile.decode(errors="replace").replace(_SEPARATOR, "\0")
 
 
-def _limited(name: str, load_seconds: float = LOAD_SECONDS) -> Any:
+def _limited(name: str) -> Any:
     """Return a context with limits, and with the helpers of templates."""
     context = _quickjs(name).Context()
     context.set_memory_limit(MEMORY_BYTES)
     context.set_max_stack_size(STACK_BYTES)
-    context.set_time_limit(load_seconds)
+    context.set_time_limit(LOAD_SECONDS)
     context.eval(_script("runtime.js"))
     context.eval(f"segrelayInstall({_script('lytemplates.js')})")
     return context
@@ -302,7 +302,7 @@ class JavaScriptTemplate:
     differences = 0
     """Always 0: there is no compiled form that could differ from an engine."""
 
-    def __init__(self, bundle: Bundle, load_seconds: float = LOAD_SECONDS) -> None:
+    def __init__(self, bundle: Bundle) -> None:
         self._file = bundle.files[bundle.root]
         self._name = shown(self._file.name)
         self._own = threading.local()
@@ -310,7 +310,7 @@ class JavaScriptTemplate:
             raise TemplateBroken(f"{self._name}: holds a zero byte, and is no text.", self._name)
         if wrong := why_unparsed(self._file.text, self._name):
             raise _broken(self._name, self._file.text, wrong)
-        self._own.context, self._own.process = _Context(self._file, load_seconds), os.getpid()
+        _Context(self._file)
 
     def distrust(self, differences: int) -> None:
         """Do nothing: there is no compiled form."""

@@ -46,12 +46,12 @@ _AT_ONCE: Final = threading.Semaphore(2)
 """Passwords that are compared at once: each needs 32 MB and a tenth of a second of a core."""
 
 
-def hash_password(password: str, cost: int = _COST) -> str:
+def hash_password(password: str) -> str:
     """Return the hash of a password as the configuration has it: `scrypt:N:r:p:SALT:KEY`."""
     salt = os.urandom(_SALT_BYTES)
-    key = _key(password, salt, cost, _BLOCK, _LANES)
+    key = _key(password, salt, _COST, _BLOCK, _LANES)
     texts = (base64.b64encode(part).decode() for part in (salt, key))
-    return ":".join((_SCHEME, str(cost), str(_BLOCK), str(_LANES), *texts))
+    return ":".join((_SCHEME, str(_COST), str(_BLOCK), str(_LANES), *texts))
 
 
 def is_password(password: str, hashed: str) -> bool:

@@ -9,7 +9,9 @@ from segrelay.worker.contract.settings.sections import ConsoleSettings
 from segrelay.worker.errors import ConfigurationInvalid
 
 PASSWORD = "correct horse battery"
-HASH = hash_password(PASSWORD, cost=2)
+HASH = "scrypt:2:8:1:AAAAAAAAAAAAAAAAAAAAAA==:nKpv7d5Tb1V5y8xZMlwKi/LhzzpiKEg65WZq65yRA40="
+ANOTHER = "scrypt:2:8:1:AAAAAAAAAAAAAAAAAAAAAA==:VHMkalHQ3NrbtFN9fQYOnxv10LbXIk9AGJGNAIx5h7Y="
+"""Hashes of the password, and of another one, that are cheap to compare."""
 OURS = {
     "host": "127.0.0.1:8600",
     "origin": "http://127.0.0.1:8600",
@@ -23,10 +25,12 @@ def rights(**keys):
 
 
 def test_a_password_is_known_by_its_hash_alone():
-    assert is_password(PASSWORD, hash_password(PASSWORD))
-    assert not is_password(PASSWORD + "!", HASH)
-    assert PASSWORD not in HASH
-    assert hash_password(PASSWORD, cost=2) != HASH
+    made = hash_password(PASSWORD)
+
+    assert is_password(PASSWORD, made)
+    assert not is_password(PASSWORD + "!", made)
+    assert PASSWORD not in made
+    assert hash_password(PASSWORD) != made
 
 
 @pytest.mark.parametrize(
@@ -46,7 +50,7 @@ def test_a_session_names_its_person_and_no_role_and_ends_with_its_password():
     assert person == Person("ann", frozenset({"viewer", "operator"}))
     assert b'"ann"' not in base64.urlsafe_b64decode(cookie)
     assert ours.person("127.0.0.1", {}, {ours.cookie: cookie[:-12] + "A" * 12}) is None
-    changed = {"ann": {"password": hash_password("another one", cost=2)}}
+    changed = {"ann": {"password": ANOTHER}}
     for other in (rights(secret="another"), rights(secret="a long secret", users=changed)):
         assert other.person("127.0.0.1", {}, {ours.cookie: cookie}) is None
 
