@@ -1,6 +1,5 @@
 """What all tests share: a real Valkey for each pytest process, and how much is tried."""
 
-import gc
 import logging
 import os
 import signal
@@ -32,9 +31,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # The first compiled template that renders does so for good; hypothesis objects amid a test.
 sys.setrecursionlimit(FRAMES)
 
-# What is imported for the tests stays: the garbage collector need not look at it again and again.
-gc.disable()
-
 _OURS = "SEGRELAY_"
 
 hypothesis.settings.register_profile("ours", deadline=None, max_examples=amount(50, 1_000))
@@ -42,9 +38,7 @@ hypothesis.settings.load_profile("ours")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what only the night has time for, and let the garbage collector begin."""
-    gc.freeze()
-    gc.enable()
+    """Leave out what only the night has time for."""
     left_out = [item for item in items if not NIGHTLY and item.get_closest_marker("nightly")]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
