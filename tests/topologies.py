@@ -6,7 +6,6 @@ All are of the embedded server's binary.
 from __future__ import annotations
 
 import secrets
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -81,7 +80,6 @@ def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
 _MASTERS: Final = 3
 _READY_SECONDS: Final = 60.0
 _END_SECONDS: Final = 10.0
-_TRIES: Final = 5
 _KEYS_AT_ONCE: Final = 100
 _MIGRATE_MS: Final = 5_000
 _CONFIG: Final = """\
@@ -109,8 +107,20 @@ repl-timeout 10
 """
 
 
+class _Servers:
+    """What is started at the begin of a `with` block, and ended if that fails."""
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+
 @dataclass(slots=True)
-class LocalCluster:
+class LocalCluster(_Servers):
     """Masters of a Redis Cluster, by default with replicas, which run until the `with` block ends.
 
     Args:
@@ -124,14 +134,6 @@ class LocalCluster:
     password: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
     replicas: bool = True
     nodes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
-
-    def __enter__(self) -> Self:
-        try:
-            self._start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
 
     def __exit__(self, *_: object) -> None:
         for process in self.nodes.values():
@@ -236,28 +238,12 @@ class LocalCluster:
         ports = known or [own_port() for _ in range(2 * _MASTERS if self.replicas else _MASTERS)]
         for port in ports:
             self.start_node(port)
-        ports = [self._started(port, tries=1 if known else _TRIES) for port in ports]
+        for port in ports:
+            told = f"the node of {self.folder / str(port)}"
+            until(partial(answers, port, self.password), _READY_SECONDS, told)
         if not known:
             self._join(ports)
         self.await_replicas()
-
-    def _started(self, port: int, *, tries: int) -> int:
-        """Wait for a node and return its port; if the port was taken, start it on another."""
-        node = self.nodes[port]
-        until(
-            lambda: answers(port, self.password) or node.poll() is not None,
-            _READY_SECONDS,
-            "a node",
-        )
-        if node.poll() is None:
-            return port
-        if tries <= 1:
-            raise RedisUnavailable(f"A node does not start; see {self.folder / str(port) / 'log'}.")
-        del self.nodes[port]
-        shutil.rmtree(self.folder / str(port))
-        other = own_port()
-        self.start_node(other)
-        return self._started(other, tries=tries - 1)
 
     def _join(self, ports: list[int]) -> None:
         first, *others = ports
@@ -360,7 +346,7 @@ _DEBUG: Final = {
 
 
 @dataclass(slots=True)
-class Sentinels:
+class Sentinels(_Servers):
     """Sentinels, a master and its replicas, which run until the `with` block ends."""
 
     folder: Path
@@ -369,15 +355,6 @@ class Sentinels:
     down_ms: int = DOWN_MS
     servers: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     guards: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
-
-    def __enter__(self) -> Self:
-        """Start the Sentinels, the master and its replicas."""
-        try:
-            self._start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
 
     def __exit__(self, *_: object) -> None:
         """End the Sentinels, the master and its replicas."""

@@ -17,7 +17,6 @@ from tests.configuration import insider, lytics, table, trigger
 from tests.journeys.console.console_world import TEMPLATE, World, event
 from tests.journeys.health.staging import MEMBERS
 from tests.journeys.play import SHORT, start_worker
-from tests.rig import kill_group
 from tests.system.console_page import ConsolePage
 from tests.waiting import until
 
@@ -149,18 +148,6 @@ def test_a_destination_that_is_down(person):
 
     person.sees_the_end_of("destination broken")
     until(lambda: person.world.waiting() == 0)
-
-
-def test_credentials_that_are_refused(person):
-    person.world.sandbox.settings(credentials_status=401)
-    person.enter(5)
-    person.finds("destination paused")
-    assert "401" in person.page.text()
-
-    person.world.sandbox.settings(credentials_status=0)
-    person.mends(".problems a[href*='act=resume']")
-
-    person.sees_the_end_of("destination paused")
 
 
 def test_a_template_that_does_not_parse(person):
@@ -324,15 +311,6 @@ def test_deliveries_whose_trigger_is_gone(person):
     person.open("w", "/waiting")
     assert "discarded\n1" in person.mends("td a[href*='act=discard'][href*='entered']", count="1")
     person.sees_the_end_of("orphaned")
-
-
-def test_a_worker_that_is_gone(person):
-    kill_group(person.world.workers[0])
-    person.finds("no worker")
-
-    start_worker(person.world)
-
-    person.sees_the_end_of("no worker")
 
 
 def test_a_redis_that_came_back_empty(person):

@@ -71,13 +71,6 @@ def test_each_fault_says_when_it_takes_effect_and_what_is_answered(
     assert fault.is_closed is is_closed
 
 
-def test_poison_fails_the_bodies_that_contain_it():
-    drawing = faults(poison="venom", poison_status=500)
-
-    assert drawing.draw(UPSERT, b'{"a":"venom"}').answer.status == 500
-    assert drawing.draw(UPSERT, b'{"a":"water"}').answer is None
-
-
 def test_rules_hold_for_their_path_and_their_content():
     rule = {"path": ATTRIBUTE_DELETE, "contains": "ann@", "status": 403, "message": "No."}
     drawing = faults(failures=[rule])

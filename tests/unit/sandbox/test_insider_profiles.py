@@ -80,14 +80,6 @@ def test_everything_is_defined_on_demand_up_to_eighty_custom_attributes():
     assert insider.drops == {("undefined_attribute", "field_80"): 1}
 
 
-def test_a_poison_with_status_200_refuses_only_the_users_that_contain_it():
-    insider = account(poison="venom", poison_status=200)
-
-    answer = post(insider, person(), person("venom@example.com"))
-
-    assert answer.failed == {1}
-
-
 def test_the_erasing_path_erases_and_is_counted():
     insider = account()
     post(insider, person("ann@example.com"), person("bob@example.com"))

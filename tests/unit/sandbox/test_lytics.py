@@ -34,31 +34,8 @@ def scan(side: Lytics, name: str = "vip", **query: str) -> dict[str, Any]:
     return found
 
 
-def scan_whole(side: Lytics, **query: str) -> list[str]:
-    uids: list[str] = []
-    start = ""
-    while True:
-        page = scan(side, **query, **({"start": start} if start else {}))
-        uids += [row["_uid"] for row in page["data"]]
-        start = page["_next"]
-        if not start:
-            return uids
-
-
 def test_an_audience_is_found_by_its_id_too() -> None:
     assert scan(lytics(people=3), audience_id("vip"))["total"] == 3
-
-
-def test_a_truncated_scan_ends_early_but_tells_the_true_total() -> None:
-    page = scan(lytics(people=10, scan_ends_after_rows=4), limit="100")
-
-    assert (len(page["data"]), page["total"], page["_next"]) == (4, 10, "")
-
-
-def test_rows_may_come_twice() -> None:
-    uids = scan_whole(lytics(people=9, repeated_rows=1.0), limit="3")
-
-    assert (len(uids), len(set(uids))) == (11, 9)
 
 
 def test_without_a_token_nothing_is_told() -> None:

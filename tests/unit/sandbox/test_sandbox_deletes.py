@@ -5,17 +5,7 @@ from __future__ import annotations
 import pytest
 
 from segrelay.sandbox.insider.rules import ATTRIBUTE_DELETE
-from tests.unit.sandbox.account import account, errors, lists, person, post, removal, value
-
-
-def test_a_partial_delete_takes_single_values_and_keeps_the_rest():
-    insider = account()
-    post(insider, person(lists=["vip", "gold"]))
-
-    answer = post(insider, removal("ann@example.com", "vip", "absent"), path=ATTRIBUTE_DELETE)
-
-    assert value(answer)["data"]["successful"] == {"count": 1}
-    assert lists(insider) == {"ann@example.com": ["gold"]}
+from tests.unit.sandbox.account import account, errors, person, post
 
 
 def test_a_whole_delete_takes_the_attribute():
