@@ -327,6 +327,7 @@ def test_what_may_not_be_sent_twice_is_dead_where_errors_name_nobody(make_world)
 
     assert set(reasons(world)) == {"ambiguous"}
     assert len(dead_letters(world)) == 10
+    assert {letter["status"] for letter in dead_letters(world)} == {200}
     assert len(world.sendings) == 2
     assert world.count("delivered") == 1
     assert world.store.open == {}

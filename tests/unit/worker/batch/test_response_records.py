@@ -31,6 +31,7 @@ def records_of(answer, deliveries=1):
         (b'{"a":[1,2]}', {"a": [1, 2]}),
         (b'[{"a":1},{"b":[[1]]}]', {"0": {"a": 1}, "1": {"b": {"0": [1]}}}),
         (b"OK", "OK"),
+        (b"caf\xe9", "caf\ufffd"),
     ],
 )
 def test_a_body_is_parsed_and_holds_no_objects_in_arrays(body, told):
@@ -68,9 +69,10 @@ def test_a_body_of_arrays_in_arrays_is_told_somehow(depth):
 
 
 def test_the_answer_of_a_large_request_is_told_within_64_kb_in_all():
-    responses = records_of(Answer(200, b"x" * 5_000), 1_000)
+    responses = records_of(Answer(200, "€".encode() * 2_000), 1_000)
 
     assert len(responses) == 1_000
+    assert all(set(response["body"]) == {"€"} for response in responses)
     assert all(response["body_cut"] for response in responses)
 
     assert sum(len(response["body"]) for response in responses) <= 64_000
