@@ -137,8 +137,9 @@ def test_told_to_stop_a_drain_ends_its_requests_and_gives_the_lease_back(make_wo
 
 
 @pytest.mark.parametrize("triggers", [("exit", "overwrite"), ("enter", "exit")])
+@pytest.mark.parametrize("steps_later", [0, 1], ids=["unanswered", "answered"])
 def test_a_worker_that_lost_its_lease_repairs_what_it_may_have_undone(
-    make_world, triggers: tuple[str, str]
+    make_world, triggers: tuple[str, str], steps_later: int
 ) -> None:
     stale, newer = triggers
     world = make_world(taken)
@@ -157,7 +158,7 @@ def test_a_worker_that_lost_its_lease_repairs_what_it_may_have_undone(
         await world.a_drain({})
 
     async def both() -> None:
-        await asyncio.gather(world.a_drain({step: 60.0}), others())
+        await asyncio.gather(world.a_drain({step + steps_later: 60.0}), others())
 
     world.run(both())
     before = len(world.sendings)
