@@ -20,7 +20,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final, assert_never
 
@@ -65,6 +64,7 @@ from segrelay.worker.core.verdicts import (
     Verdict,
 )
 from segrelay.worker.destinations.api import Answer
+from segrelay.worker.destinations.normalise import instant_of
 from segrelay.worker.errors import LeaseLost
 
 SUSPECTS_AT_MOST: Final = 8
@@ -474,9 +474,6 @@ def _failure(suspect: Request) -> Failure:
     return failure
 
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
 async def repair(batch: Batch, request: Request, *, in_doubt: bool) -> None:
     """Publish repairs after a request whose lease was taken while it was under way.
 
@@ -536,7 +533,7 @@ def _repair(delivery: Delivery, trigger: str, item: Item) -> NewDelivery:
     )
     profile: dict[str, Any] = orjson.loads(decode_profile(delivery.profile))
     old = (profile.get("segment_events") or [{}])[0]
-    at = (_EPOCH + timedelta(microseconds=time_us)).isoformat(timespec="microseconds")
+    at = instant_of(time_us).isoformat(timespec="microseconds")
     others = {key: value for key, value in old.items() if key not in set(Direction)}
     turned = {**others, "event": event, event: at.replace("+00:00", "Z")}
     packed = pack_profile(orjson.dumps({**profile, "segment_events": [turned]}))

@@ -15,7 +15,7 @@ from tests.conformance.drain.fake_insider import (
     silent,
     taken,
 )
-from tests.conformance.drain.world import dead_letters, event, members
+from tests.conformance.drain.world import LATE_SECONDS, dead_letters, event, members
 
 
 @pytest.mark.parametrize("kind", [lambda _: failed(503), lambda _: silent()])
@@ -79,6 +79,21 @@ def test_what_was_beaten_goes_out_where_the_winner_was_refused(make_world) -> No
 
     assert members(world) == {"ada@example.com"}
     assert (world.count("delivered"), world.count("dead")) == (1, 1)
+
+
+def test_what_comes_meanwhile_waits_in_the_same_drain_until_a_lost_request_is_over(
+    make_world,
+) -> None:
+    world = make_world(lambda s: taken(s) if world.sendings[1:] else silent(applied=True))
+    world.limits["slice_seconds"] = 100.0
+    world.put(event("ada", at=1))
+    world.loop.call_later(1, world.put, event("ada", trigger="exit", at=2))
+
+    world.drain_until_nothing_is_left(seconds=200)
+
+    lost, *_, left = world.sendings
+    assert left.at - lost.at > LATE_SECONDS
+    assert members(world) == set()
 
 
 def test_a_failing_trigger_is_tried_with_one_person_until_that_one_goes_through(make_world) -> None:

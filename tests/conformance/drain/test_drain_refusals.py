@@ -230,15 +230,16 @@ def test_a_refusal_of_everything_kills_nobody_though_all_was_taken_before(
 
 def test_a_refusal_that_nothing_explains_is_tried_less_and_less_often(make_world) -> None:
     world = make_world(lambda _: refused(400, "no"))
-    world.put(event("ada"))
+    world.put(event("ada"), event("bob"))
 
     world.drain_until_nothing_is_left(seconds=1_800)
 
     assert world.count("dead") == 0
-    assert len(world.sendings) < 30
-    (backoff,) = world.store.aside.values()
-    assert backoff.refusal == "400: no"
-    assert backoff.since_ms < world.now_ms() - 1_700_000, "it is kept with the time of the first"
+    assert len(world.sendings) < 60
+    assert {len(sending.users) for sending in world.sendings[1:]} == {1}
+    for backoff in world.store.aside.values():
+        assert (backoff.refusal, backoff.width) == ("400: no", 1)
+        assert backoff.since_ms < world.now_ms() - 1_700_000, "it keeps the time of the first"
 
 
 def test_five_hundred_deaths_of_one_cause_pause_the_trigger(make_world) -> None:

@@ -55,6 +55,15 @@ def test_what_comes_behind_a_delivery_with_other_root_options_stays_behind_it() 
     assert left.names <= request.names
 
 
+def test_users_fill_a_body_to_its_last_byte_with_a_comma_behind_each() -> None:
+    request = RequestBuilder(most=10, room=12)
+
+    assert request.add(delivery("ann", root={}), (b"{1}", b"{}"))
+    assert not request.add(delivery("bob", root={}), (b"{222}",))
+    assert request.add(delivery("cid", root={}), (b"{4}",))
+    assert request.room == 1
+
+
 def test_no_user_object_is_shared_by_deliveries_with_different_root_options() -> None:
     request = RequestBuilder(most=10, room=10_000)
     request.add(delivery("ann", at=1, root={}), (b"{}",))

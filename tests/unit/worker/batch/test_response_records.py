@@ -38,6 +38,8 @@ def test_a_body_is_parsed_and_holds_no_objects_in_arrays(body, told):
     (response,) = records_of(Answer(201, body))
 
     assert (response["status"], response["body"], "headers" in response) == (201, told, False)
+    assert response["event_time"] == "1970-01-01T00:00:00.000001Z"
+    assert response["time"] == "1970-01-01T00:00:00.001000Z"
     assert _fits({"response": response}, RECORD_BYTES_IN_BATCH)
 
 
