@@ -45,13 +45,17 @@ OUTCOMES = ("delivered", "skipped", "dead", "discarded")
 
 @dataclass(eq=False)
 class FallibleProcess(Process):
-    """A process whose calls of Redis can be lost; `lost`: which of them, and when."""
+    """A process whose calls of Redis can be lost; `lost`: which of them, and when.
+
+    Whoever misses a Redis that is away for longer than a lease is as one who stands still.
+    """
 
     lost: dict[int, str] = field(default_factory=dict)
     calls: int = 0
 
     def fate_of_a_call(self) -> str:
         self.calls += 1
+        self.was_stopped |= self.world.is_away() and self.world.away_seconds > LEASE_SECONDS
         return "before" if self.world.is_away() else self.lost.get(self.calls, "")
 
 
@@ -70,7 +74,7 @@ class System(World):
         client.script_flush()
         self.settings, self.scripts = settings, Scripts()
         self.jumped_us = 0
-        self.away_until = 0.0
+        self.away_seconds = self.away_until = 0.0
         self.client = VirtualClient.beside(client, self.now_us, self.scripts)
         self.client.fate_of_a_call = lambda: "before" if self.is_away() else ""
         self.redis: Any = AtOnce(self.client)
@@ -220,20 +224,15 @@ class System(World):
 
     def restart(self, seconds: float) -> None:
         """Let Redis be away for a while; what it had confirmed is there again, but no script."""
-        self.away_until = self.loop.time() + seconds
+        self.away_seconds, self.away_until = seconds, self.loop.time() + seconds
         self.store.client.script_flush()
         self.scripts.forget()
-        if seconds > LEASE_SECONDS:
-            self._explain_unanswered()
 
     def jump(self, seconds: float) -> None:
         """Set Redis' clock."""
         self.jumped_us += round(seconds * 1e6)
-        self._explain_unanswered()
-
-    def _explain_unanswered(self) -> None:
-        """From now on, a request without an answer may be repeated: its lease may have lapsed."""
         if "unsure" in self.explains:
+            # A request without an answer may be repeated: its lease may have lapsed.
             self.explains.add("")
 
 
