@@ -204,8 +204,8 @@ class System(World):
 
     def may_erase(self) -> bool:
         """Say whether the command would not have to wait for a drain, or for an answer."""
-        ends = self.store.open
-        return not self.store.token and all(
+        ends, leased_until = self.store.open, self.store.client.hget(self.store.keys.lease, "until")
+        return int(leased_until or 0) < self.now_ms() and all(
             ends.get(name, math.inf) <= self.now_ms() for name in self.store.intents
         )
 

@@ -13,6 +13,7 @@ import math
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -25,7 +26,6 @@ from segrelay.worker.contract.words import LIVE, Death, Skip
 from segrelay.worker.core.gate import Closed, LaneKind, SendTime
 from segrelay.worker.core.messages import normalise_message
 from segrelay.worker.destinations.api import Answer, NoAnswer, NotSendable
-from segrelay.worker.destinations.normalise import instant_of
 from segrelay.worker.errors import PayloadRefused
 
 
@@ -343,6 +343,7 @@ _DEEPEST: Final = 100
 REQUEST_BYTES: Final = 64_000
 """The most bytes of an answer's body in all records of its request together."""
 _QUOTES: Final = 2
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ResponseStream(NamedTuple):
@@ -421,8 +422,8 @@ def _response(delivery: Delivery, stream: ResponseStream, room: int, now_ms: int
         "trigger": delivery.trigger,
         "audience": header.audience[:_TEXT_CHARACTERS],
         "event": header.direction.value,
-        "event_time": _shown(header.time_us),
-        "time": _shown(1_000 * now_ms),
+        "event_time": _shown(timedelta(microseconds=header.time_us)),
+        "time": _shown(timedelta(milliseconds=now_ms)),
     }
     if delivery.reason:
         response["reason"] = delivery.reason.value
@@ -471,5 +472,5 @@ def _flat(value: Any, depth: int = 0) -> Any:
     return value
 
 
-def _shown(time_us: int) -> str:
-    return instant_of(time_us).isoformat().replace("+00:00", "Z")
+def _shown(since: timedelta) -> str:
+    return (EPOCH + since).isoformat().replace("+00:00", "Z")

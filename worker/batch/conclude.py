@@ -20,13 +20,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from typing import Any, Final, assert_never
 
 import orjson
 import structlog
 
-from segrelay.worker.batch.batch import Batch, Request
+from segrelay.worker.batch.batch import EPOCH, Batch, Request
 from segrelay.worker.batch.delivery import Delivery, Failure
 from segrelay.worker.batch.partition import Settlement
 from segrelay.worker.contract.events import decode_profile, pack_profile
@@ -64,7 +65,6 @@ from segrelay.worker.core.verdicts import (
     Verdict,
 )
 from segrelay.worker.destinations.api import Answer
-from segrelay.worker.destinations.normalise import instant_of
 from segrelay.worker.errors import LeaseLost
 
 SUSPECTS_AT_MOST: Final = 8
@@ -533,7 +533,7 @@ def _repair(delivery: Delivery, trigger: str, item: Item) -> NewDelivery:
     )
     profile: dict[str, Any] = orjson.loads(decode_profile(delivery.profile))
     old = (profile.get("segment_events") or [{}])[0]
-    at = instant_of(time_us).isoformat(timespec="microseconds")
+    at = (EPOCH + timedelta(microseconds=time_us)).isoformat(timespec="microseconds")
     others = {key: value for key, value in old.items() if key not in set(Direction)}
     turned = {**others, "event": event, event: at.replace("+00:00", "Z")}
     packed = pack_profile(orjson.dumps({**profile, "segment_events": [turned]}))

@@ -485,18 +485,17 @@ def _drop_wrong_custom(parameters: dict[str, Any], dropped: list[str]) -> None:
 def _moment(written: Any, time_us: int) -> datetime | None:
     """Return when a custom event happened: as the template says, else as the delivery's."""
     if is_empty(written):
-        return instant_of(time_us)
+        return _instant_of(time_us)
     return instant(written)
 
 
-def instant_of(time_us: int) -> datetime:
-    """Return the instant of a time in µs since 1970."""
+def _instant_of(time_us: int) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time_us)
 
 
 @lru_cache(maxsize=64)
 def _oldest(minute: int, event_name: str) -> datetime:
-    return instant_of(minute * _MINUTE_US) - _OLDEST.get(event_name, _OLDEST_EVENT)
+    return _instant_of(minute * _MINUTE_US) - _OLDEST.get(event_name, _OLDEST_EVENT)
 
 
 def _drop(name: str, value: Any, dropped: list[str]) -> None:
