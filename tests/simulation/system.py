@@ -45,17 +45,13 @@ OUTCOMES = ("delivered", "skipped", "dead", "discarded")
 
 @dataclass(eq=False)
 class FallibleProcess(Process):
-    """A process whose calls of Redis can be lost; `lost`: which of them, and when.
-
-    Whoever misses a Redis that is away for longer than a lease is as one who stands still.
-    """
+    """A process whose calls of Redis can be lost; `lost`: which of them, and when."""
 
     lost: dict[int, str] = field(default_factory=dict)
     calls: int = 0
 
     def fate_of_a_call(self) -> str:
         self.calls += 1
-        self.was_stopped |= self.world.is_away() and self.world.away_seconds > LEASE_SECONDS
         return "before" if self.world.is_away() else self.lost.get(self.calls, "")
 
 
@@ -74,7 +70,8 @@ class System(World):
         client.script_flush()
         self.settings, self.scripts = settings, Scripts()
         self.jumped_us = 0
-        self.away_seconds = self.away_until = 0.0
+        self.away_until = 0.0
+        self.processes: list[Process] = []
         self.client = VirtualClient.beside(client, self.now_us, self.scripts)
         self.client.fate_of_a_call = lambda: "before" if self.is_away() else ""
         self.redis: Any = AtOnce(self.client)
@@ -129,7 +126,8 @@ class System(World):
     # Workers.
 
     def process(self, plan: dict[int, Any]) -> Process:
-        return FallibleProcess(self, plan, lost=self.lost_calls)
+        self.processes.append(FallibleProcess(self, plan, lost=self.lost_calls))
+        return self.processes[-1]
 
     async def prepared(self, drain: Drain) -> Drain:
         standing = await self.shared_keys.standing("insider")
@@ -224,16 +222,21 @@ class System(World):
 
     def restart(self, seconds: float) -> None:
         """Let Redis be away for a while; what it had confirmed is there again, but no script."""
-        self.away_seconds, self.away_until = seconds, self.loop.time() + seconds
+        self.away_until = self.loop.time() + seconds
         self.store.client.script_flush()
         self.scripts.forget()
+        if seconds > LEASE_SECONDS:
+            self._let_leases_lapse()
 
     def jump(self, seconds: float) -> None:
         """Set Redis' clock."""
         self.jumped_us += round(seconds * 1e6)
-        if "unsure" in self.explains:
-            # A request without an answer may be repeated: its lease may have lapsed.
-            self.explains.add("")
+        self._let_leases_lapse()
+
+    def _let_leases_lapse(self) -> None:
+        """Whoever works now may lose its lease, as one that stands still does."""
+        for process in self.processes:
+            process.was_stopped |= not all(task.done() for task in process.tasks)
 
 
 @contextmanager

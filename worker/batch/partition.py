@@ -555,4 +555,3 @@ class State:
         """Remember that the destination accepted deliveries of these triggers."""
         for trigger in triggers:
             self.waits.pop(trigger, None)
-            self.probing.discard(trigger)

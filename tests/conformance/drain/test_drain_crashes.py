@@ -17,6 +17,7 @@ from tests.conformance.drain.fake_insider import (
     taken,
 )
 from tests.conformance.drain.world import LATE_SECONDS, dead_letters, event, members, reasons
+from tests.simulation.virtual_redis import at_once
 
 
 def test_an_event_that_fails_alone_dies_once_others_went_through_meanwhile(make_world) -> None:
@@ -123,6 +124,7 @@ def test_an_event_that_kills_its_process_dies_alone(make_world) -> None:
 
     assert reasons(world) == ["killed_worker"]
     assert len(members(world)) == 21
+    assert not at_once(world.partition().take()).rendering, "who went through is suspect no more"
 
 
 def test_told_to_stop_a_drain_ends_its_requests_and_gives_the_lease_back(make_world) -> None:

@@ -139,11 +139,14 @@ def test_whoever_has_no_envelope_dies_alone_and_the_next_is_the_probe(make_world
     world.put(event("poison"), *(event(f"p{n}") for n in range(9)))
     world.drain()
     world.put(event("q1"), event("poison", at=2), event("q2"))
+    world.drain()
+    world.put(event("q3"), event("poison", at=3))
 
     world.drain()
 
-    assert reasons(world) == ["template_error"] * 2
-    assert [len(sending.users) for sending in world.sendings] == [1, 8, 1, 1]
+    assert reasons(world) == ["template_error"] * 3
+    assert [len(sending.users) for sending in world.sendings] == [1, 8, 1, 1, 1]
+    assert world.store.waiting() == 0
 
 
 def test_an_error_of_ours_in_a_request_is_an_answer_not_understood(make_world) -> None:
