@@ -127,15 +127,15 @@ class Play:
             self.timed.popleft()
 
     async def _publish(self, some: Sequence[Any], position: int | None, fate: str) -> None:
-        for happened, _ in some:
-            about = happened.person, happened.audience
-            self.model.happened[about].append(happened)
-            if happened in self.model.forgotten:
-                self.model.given_up.add(about)  # a part of it was erased, another comes now
         written, fates = False, deque([fate])
 
         def publish() -> None:
             nonlocal written
+            for happened, _ in some:
+                about = happened.person, happened.audience
+                self.model.happened[about].append(happened)
+                if happened in self.model.forgotten:
+                    self.model.given_up.add(about)  # a part of it was erased, another comes now
             fate = "before" if self.system.is_away() else fates.popleft() if fates else ""
             if fate != "before" and not (written and position is not None):
                 self.model.accepted += len(some)
