@@ -123,6 +123,7 @@ def test_an_event_that_kills_its_process_dies_alone(make_world) -> None:
     world.drain()
 
     assert reasons(world) == ["killed_worker"]
+    assert dead_letters(world)[0]["status"] == 0
     assert len(members(world)) == 21
     assert not at_once(world.partition().take()).rendering, "who went through is suspect no more"
 

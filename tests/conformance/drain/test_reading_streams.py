@@ -7,7 +7,7 @@ from typing import Any
 from segrelay.worker.batch.batch import Responses
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.partition import State
-from segrelay.worker.batch.read import OPEN_BYTES, order_of, read_batch
+from segrelay.worker.batch.read import OPEN_BYTES, PREVIEW_ENTRIES, order_of, read_batch
 from tests.conformance.drain.fakes import SlowPartition
 from tests.conformance.drain.world import event
 from tests.simulation.virtual_redis import at_once
@@ -29,16 +29,21 @@ def drain_with(partition: Any) -> Any:
     )
 
 
-async def begin(partition: SlowPartition, entries: int, *waiting: bytes) -> list[Delivery]:
+async def begin(
+    partition: SlowPartition, entries: int, *waiting: bytes, probing: str = ""
+) -> list[Delivery]:
     holding = await partition.take()
     assert holding is not None
     state = State.of(holding, drain_with(partition))
+    state.probing.add(probing)
     state.waiting |= {digest: [(1 << 60, frozenset())] for digest in waiting}
     return await read_batch(state, list(await partition.streams()), entries=entries)
 
 
-def read(partition: SlowPartition, entries: int, *waiting: bytes) -> list[Delivery]:
-    return at_once(begin(partition, entries, *waiting))
+def read(
+    partition: SlowPartition, entries: int, *waiting: bytes, probing: str = ""
+) -> list[Delivery]:
+    return at_once(begin(partition, entries, *waiting, probing=probing))
 
 
 def partition_with(make_world, triggers: list[str]) -> SlowPartition:
@@ -93,6 +98,13 @@ def test_of_large_entries_not_many_more_are_read_than_a_batch_takes(make_world) 
     partition = world.partition()
 
     assert len(read(partition, 2_000)) < partition.entries_read < 300
+
+
+def test_little_is_read_of_a_trigger_that_sends_a_probe_next(make_world) -> None:
+    partition = partition_with(make_world, ["enter"] * 2_000)
+
+    assert len(read(partition, 1_000, probing="enter")) == PREVIEW_ENTRIES
+    assert partition.entries_read < 1_000
 
 
 def test_what_waits_behind_a_batch_that_is_nearly_full_is_passed_over_in_few_round_trips(
