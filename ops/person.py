@@ -7,11 +7,10 @@ given again.
 
 from __future__ import annotations
 
-import math
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,17 +57,15 @@ _LONGEST_OUTCOMES: Final = 50_000
 """The longest outcome log, in entries, that is rewritten in one step; its entries are small."""
 
 
-def compact_streams(client: Redis, partitions: Iterable[PartitionKeys]) -> int:
+def compact_streams(client: Redis, partitions: Sequence[PartitionKeys]) -> int:
     """Rewrite streams that may hold bytes of deleted entries; return how many are too long.
 
     Raises:
         RedisUnavailable: Redis can't be asked; do it again.
     """
-    partitions = list(partitions)
     waiting = [one.partition.stream(one.name) for one in find_streams(client, partitions)]
-    logs = [partition.responses for partition in partitions]
     too_long = 0
-    for name in (*waiting, *logs, keys.REQUESTS):
+    for name in (*waiting, *(one.responses for one in partitions), keys.REQUESTS):
         (answer,) = opened.run(client, "stream_rewrite", [ScriptCall((name,), (_LONGEST,))])
         too_long += answer < 0
     return too_long
@@ -150,9 +147,8 @@ class Erasing:
             RedisUnavailable: Do it again.
         """
         partitions = all_partitions(self.client, self.settings)
-        number = partition_of(self.key, self.settings.redis.partitions)
         for partition in partitions:
-            if partition.number == number:
+            if partition.number == partition_of(self.key, self.settings.redis.partitions):
                 self._await_answers(partition)
                 with held(self.client, partition) as token:
                     self._erase_in(partition, token)
@@ -174,12 +170,16 @@ class Erasing:
 
     def _await_answers(self, partition: PartitionKeys) -> None:
         """Wait until no request about the person is open: its answer would write the ledger."""
+        begun_ms = now_ms(self.client)
 
         def is_answered() -> bool:
             intents: Any = self.client.hgetall(partition.intents)
             ends: Any = self.client.hgetall(partition.open)
             own = {name for name, text in intents.items() if self.digest.hex().encode() in text}
-            if any(float(ends.get(name, math.inf)) > now_ms(self.client) for name in own):
+            # Those of a worker that is gone, which nobody took over, have no end yet.
+            lapses_ms = float(self.client.hget(partition.lease, "until") or begun_ms)
+            usual_ms = lapses_ms + 1_000 * self.settings.delivery.late_seconds
+            if any(float(ends.get(name, usual_ms)) > now_ms(self.client) for name in own):
                 return False
             # Where nothing waits, nobody takes the lease and removes what has ended.
             for key in (partition.intents, partition.open) if own else ():

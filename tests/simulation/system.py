@@ -5,7 +5,6 @@ process asks of Redis can be lost, before it was done or after.
 """
 
 import asyncio
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,7 +34,7 @@ from segrelay.worker.destinations.api import Answer, NoAnswer, OutgoingRequest
 from tests.configuration import insider, settings_in, trigger
 from tests.conformance.drain.processes import CURRENT, INTENT, LEASE_SECONDS, Process
 from tests.conformance.drain.store import Store
-from tests.conformance.drain.world import World
+from tests.conformance.drain.world import LATE_SECONDS, World
 from tests.simulation.history import AUDIENCES, Frame
 from tests.simulation.virtual_redis import AtOnce, Scripts, VirtualClient
 
@@ -202,9 +201,11 @@ class System(World):
 
     def may_erase(self) -> bool:
         """Say whether the command would not have to wait for a drain, or for an answer."""
-        ends, leased_until = self.store.open, self.store.client.hget(self.store.keys.lease, "until")
-        return int(leased_until or 0) < self.now_ms() and all(
-            ends.get(name, math.inf) <= self.now_ms() for name in self.store.intents
+        ends, until = self.store.open, self.store.client.hget(self.store.keys.lease, "until")
+        leased_until = int(until or 0)
+        usual = leased_until + 1_000 * LATE_SECONDS
+        return leased_until < self.now_ms() and all(
+            ends.get(name, usual) <= self.now_ms() for name in self.store.intents
         )
 
     def erase(self, key: str) -> None:

@@ -5,10 +5,12 @@ from contextlib import contextmanager
 import orjson
 import pytest
 
+from segrelay.worker.batch.partition import Intent
 from segrelay.worker.contract import keys
+from segrelay.worker.contract.events import UNREADABLE
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
 from segrelay.worker.contract.processes import WebhookRequest, keep_requests
-from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.contract.redis.connection import connect, now_ms
 from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from segrelay.worker.errors import ConfigurationInvalid
 from tests.integration.ops.relay import payload
@@ -205,6 +207,19 @@ def test_entries_that_were_deleted_before_leave_no_bytes_unless_a_stream_is_too_
     relay.client.xdel(partition.responses, first)
     relay.client.xadd(partition.responses, {"r": "[0]"})
     assert erase(call, WHO)["streams_too_long"] == 1, "it is told, and not written anew"
+
+
+def test_an_intent_of_a_worker_that_is_gone_is_over_some_time_after_its_lease(call, relay):
+    header = UNREADABLE._replace(digest=digest_of(f"email:{WHO}"), time_us=1)
+    partition = PartitionKeys("insider", partition_of(f"email:{WHO}", 4))
+    late_ms, until_ms = 1_000 * relay.settings.delivery.late_seconds, now_ms(relay.client)
+    relay.client.hset(partition.lease, mapping={"token": "gone", "until": until_ms})
+    relay.client.hset(partition.intents, "i", Intent("i", (("live|enter|1-0", header),)).dumps())
+
+    erase(call, WHO)
+
+    assert now_ms(relay.client) >= until_ms + late_ms > until_ms, "it may take effect until then"
+    assert left_of(relay.client, WHO) == []
 
 
 def test_files_that_were_exported_and_have_the_person_are_named(call, known, tmp_path):
