@@ -50,7 +50,9 @@ def test_refused_credentials_are_logged_as_an_error_and_cost_no_delivery(make_wo
     world.run(world.gate.resume(""))
     world.drain()
 
-    assert [line["log_level"] for line in lines if line["event"] == "request.answered"] == ["error"]
+    told = [line for line in lines if line["event"] == "request.answered"]
+    assert [(line["log_level"], line["trigger"]) for line in told] == [("error", "enter")]
+    assert told[0]["destination"] == world.store.keys.destination
     assert (world.count("delivered"), world.count("dead")) == (1, 0)
 
 

@@ -87,6 +87,7 @@ def test_a_user_who_is_refused_costs_the_others_nothing(make_world) -> None:
     tally, _ = world.drain()
 
     assert (tally.delivered, tally.dead, tally.requests) == (50, 1, 1)
+    assert dead_letters(world)[0]["attempts"] == 1
 
 
 @pytest.mark.parametrize("seconds", [0.02, 0.7], ids=["quick", "slow"])
@@ -103,6 +104,7 @@ def test_a_halving_that_finds_only_400s_of_one_cause_pauses_the_trigger(
     assert world.count("dead") == 0
     assert world.store.waiting() == 100
     assert world.store.counts["delivered|exit"] == 1
+    assert len(world.sendings) < 40, "once it is paused, nothing more of it is sent"
 
 
 @pytest.mark.parametrize(("others", "taken_ones"), [(taken, 7), (lambda _: refused(400, "no"), 0)])
@@ -141,7 +143,7 @@ def test_a_refusal_of_everything_is_no_verdict_about_anybody(make_world, no, at_
 
     assert world.count("dead") == 0
     assert world.paused == {}
-    assert requests < 60
+    assert requests < 40
     blocked.clear()
     world.drain_until_nothing_is_left(seconds=300)
     assert world.count("delivered") == 120
@@ -223,6 +225,7 @@ def test_a_refusal_of_everything_kills_nobody_though_all_was_taken_before(
 
     assert world.count("dead") == 0
     assert world.paused == {}
+    assert len(world.sendings) < 60
     blocked.clear()
     world.drain_until_nothing_is_left(seconds=300)
     assert world.count("delivered") == 2 + 2 * at_once * math.ceil(60 / at_once)
