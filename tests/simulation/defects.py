@@ -91,7 +91,7 @@ DEFECTS = {
     ),
     "erasing waits for an answer that can not come any more": Defect(
         "ops/person.py",
-        "if any(float(ends.get(name, math.inf)) > now_ms(self.client) for name in own):",
+        "if any(float(ends.get(name, usual_ms)) > now_ms(self.client) for name in own):",
         "if own:",
     ),
     "a settled delivery has no row": Defect(

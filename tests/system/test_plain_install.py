@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from segrelay.ops.embedded import stop
+
 ROOT = Path(__file__).parents[2]
 BUDGET_BYTES = 150_000_000
 AWS = """
@@ -101,11 +103,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def folder(installed: Path, tmp_path: Path) -> Iterator[Path]:
+def folder(tmp_path: Path) -> Iterator[Path]:
     """An empty folder; the Redis that a command starts in it ends with the test."""
     yield tmp_path
     for configuration in tmp_path.rglob("segrelay.toml"):
-        run(installed, configuration.parent, "redis", "stop")
+        stop(configuration.parent / ".segrelay")  # by a command only if the configuration is right
 
 
 def run(command: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
