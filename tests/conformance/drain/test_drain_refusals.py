@@ -33,10 +33,12 @@ def test_a_body_never_exceeds_the_size_that_the_api_takes(make_world) -> None:
 
     world = make_world(responds, api=replace(InsiderApi(), max_bytes=50_000))
     world.put(*(event(f"p{n}", padding="x" * 2_000) for n in range(60)))
-    world.drain_until_nothing_is_left()
+    world.put(event("large", padding="x" * 50_000))
+    world.drain_until_nothing_is_left(seconds=60)
 
     assert 40_000 < max(sizes) < 50_000
     assert len(members(world)) == 60
+    assert reasons(world) == ["too_large"]
 
 
 @pytest.mark.parametrize(("fits", "seconds"), [(20, 0.02), (12, 1.0)], ids=["quick", "slow"])
